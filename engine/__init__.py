@@ -1,0 +1,1 @@
+"""The engine core: token ids in, token ids out. Never sees text or HTTP, never imports `frontend`."""

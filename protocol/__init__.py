@@ -1,0 +1,1 @@
+"""What the processes agree on: messages, limits, files and signals. Imports neither `frontend` nor `engine`."""
