@@ -27,8 +27,8 @@ _MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # name length, dimension count, type, offset
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
-# ggml type number -> (name, elements of a block, bytes of a block). Listed are those `gguf.quants` can turn into floats,
-# and the plain integers. Numbers that ggml has removed (4, 5, 31-33, 36-38) are unknown.
+# ggml type number -> (name, elements of a block, bytes of a block). Listed are those `gguf.quants` can turn into
+# floats, and the plain integers. Numbers that ggml has removed (4, 5, 31-33, 36-38) are unknown.
 _TENSOR_TYPES = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
@@ -93,8 +93,8 @@ class GGUFHeader:
         if value is None:
             return None
         if kind is float and type(value) is int:
-            return kind(value)
-        if type(value) is not kind:
+            value = float(value)
+        if not isinstance(value, kind) or type(value) is not kind:  # a bool is no int here
             raise GGUFError(f"{self.path}: {key} is a {type(value).__name__}; a {kind.__name__} is needed")
         return value
 
@@ -139,9 +139,7 @@ class _Reader:
             if name in tensors:
                 raise self._error(f"tensor {name!r} is listed twice")
             if offset % alignment:
-                raise self._error(
-                    f"tensor {name!r} lies at {offset}, which is no multiple of the alignment {alignment}"
-                )
+                raise self._error(f"tensor {name!r} lies at {offset}, no multiple of the alignment {alignment}")
             tensors[name] = self._tensor(name, dimensions, type_id, data_start + offset)
         return GGUFHeader(path=self._path, version=version, alignment=alignment, metadata=metadata, tensors=tensors)
 
@@ -227,9 +225,7 @@ class _Reader:
             raise self._error(f"tensor {name!r} has the ggml type {type_id}, which is not supported")
         type_name, block_elements, block_bytes = _TENSOR_TYPES[type_id]
         if dimensions[0] % block_elements:
-            raise self._error(
-                f"tensor {name!r}: rows of {dimensions[0]} are no multiple of {type_name}'s {block_elements}"
-            )
+            raise self._error(f"tensor {name!r}: rows of {dimensions[0]} do not fill {type_name} blocks")
         num_bytes = block_bytes
         for dimension in (dimensions[0] // block_elements, *dimensions[1:]):
             num_bytes *= dimension
