@@ -13,7 +13,8 @@ MAX_BAD_WORDS = 128
 MAX_BAD_WORD_TOKENS = 32
 MAX_LOGIT_BIAS = 1024
 
-UInt64 = Annotated[int, msgspec.Meta(ge=0, le=2**64 - 1)]
+# The upper end is msgpack's own: it has no larger integer, and msgspec refuses a bound that does not fit in an int64.
+UInt64 = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
