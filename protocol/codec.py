@@ -52,17 +52,17 @@ def decode_from_engine(frames: Sequence[bytes]) -> tuple[FromEngine, StepLogprob
     return message, logprobs
 
 
-def int32s(data: bytes) -> memoryview[int]:
+def int32s(data: bytes) -> "memoryview[int]":
     """A view of int32 values; native order is little-endian on every machine that Headrace runs on."""
     return memoryview(data).cast("i")
 
 
-def int64s(data: bytes) -> memoryview[int]:
+def int64s(data: bytes) -> "memoryview[int]":
     """A view of int64 values."""
     return memoryview(data).cast("q")
 
 
-def float32s(data: bytes) -> memoryview[float]:
+def float32s(data: bytes) -> "memoryview[float]":
     """A view of float32 values."""
     return memoryview(data).cast("f")
 
