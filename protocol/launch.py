@@ -45,6 +45,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enable_chunked_prefill: bool = True
     scheduling_policy: SchedulingPolicy = "fcfs"
     num_threads: int | None = None  # CPU: intra-op threads; None: cores - 1
-    control_fd: int | None = None  # a socketpair end from the supervisor; EOF = the supervisor is gone
-    scoreboard_fd: int | None = None
-    scoreboard_row: int | None = None
+    supervisor_pid: int  # the engine core ends with it
+    control_fd: int  # `protocol.process`: the child's end of the control channel
+    scoreboard_fd: int

@@ -1,0 +1,60 @@
+"""One generation as plain data: what is asked (ids and limits, no HTTP), and what comes back."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from protocol.sampling import Sampling
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """A prompt and how to go on from it."""
+
+    prompt_ids: list[int]
+    sampling: Sampling  # its seed is drawn already: every request has one
+    num_choices: int = 1
+    stop: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    prompt_logprobs: int | None = None
+    salt: str = ""
+    priority: int = 0
+    label: str = ""  # the request id, for logs and errors only
+
+
+@dataclass(slots=True, kw_only=True)
+class TokenLogprob:
+    """The log-probability of one token and its most likely alternatives, as (token id, log-probability, rank)."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]  # most likely first
+
+
+@dataclass(slots=True, kw_only=True)
+class Delta:
+    """What one step (or several, where a stream lagged) added to one choice. The last one has a finish reason."""
+
+    choice: int
+    text: str
+    token_ids: list[int]
+    logprobs: list[TokenLogprob] | None = None  # parallel to token_ids, where asked for
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None  # the stop token id or stop string that ended it
+
+
+class Sink(Protocol):
+    """Where a generation's results go. Called on the event loop, from the engine's message itself: must not block."""
+
+    def on_delta(self, delta: Delta) -> None:
+        """One choice got longer, or ended."""
+
+    def on_end(self) -> None:
+        """Every choice has ended. Nothing comes after it."""
+
+    def on_error(self, error: Exception) -> None:
+        """The generation failed (`frontend.errors.ApiError`). Nothing comes after it."""
