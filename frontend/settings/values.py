@@ -51,9 +51,29 @@ def describe(kind: Any) -> str:
     return words + _range(meta)
 
 
+def in_words(value: object, kind: Any) -> str | None:
+    """A default as --help shows it; None where there is nothing to show."""
+    if value is None or value in ((), {}):
+        return None
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int) and unit_of(kind) == "BYTES":
+        return f"{value // MIB}MiB" if value % MIB == 0 else f"{value // KIB}KiB"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def element_of(kind: Any) -> Any:
+    """The kind of a list's elements; None if `kind` is no list."""
+    return get_args(kind)[0] if get_origin(kind) is tuple else None
+
+
 def unit_of(kind: Any) -> str | None:
-    """The word that --help shows in place of a value; None lets the kind speak for itself."""
-    _, meta = _split(_without_none(kind))
+    """What --help shows in place of a value."""
+    plain, meta = _split(_without_none(kind))
+    if get_origin(plain) is Literal:
+        return "{" + ",".join(get_args(plain)) + "}"
+    if get_origin(plain) is dict:
+        return "JSON"
     return meta.extra.get("unit") if meta and meta.extra else None
 
 
