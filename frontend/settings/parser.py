@@ -42,7 +42,7 @@ def parse_settings(argv: Sequence[str], environment: Mapping[str, str] | None = 
 class _Parser(configargparse.ArgumentParser):  # type: ignore[misc]  # the library has no annotations
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print, under the name that the user wrote: flag, variable or key."""
-        option = re.match(r"argument (--[a-z0-9-]+)[^:]*: ", message)
+        option = re.match(r"argument (--[a-z0-9-]+|MODEL)[^:]*: ", message)
         if option is not None:
             message = f"{self._origin(option[1])}: {message[option.end() :]}"
         raise SettingsError(message)

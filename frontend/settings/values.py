@@ -46,7 +46,7 @@ def describe(kind: Any) -> str:
     if get_origin(plain) is dict:
         return 'a JSON object such as {"temperature": 0.6}'
     if unit_of(kind) == "BYTES":
-        return f"a size from {meta.ge} bytes to {meta.le}, such as 512MiB or 2GiB"
+        return f"a size from {_bytes_in_words(meta.ge)} to {_bytes_in_words(meta.le)}"
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[plain]
     return words + _range(meta)
 
@@ -58,7 +58,7 @@ def in_words(value: object, kind: Any) -> str | None:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int) and unit_of(kind) == "BYTES":
-        return f"{value // MIB}MiB" if value % MIB == 0 else f"{value // KIB}KiB"
+        return _bytes_in_words(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -99,6 +99,11 @@ def _split(kind: Any) -> tuple[Any, Any]:
 def _without_none(kind: Any) -> Any:
     arms = [arm for arm in get_args(kind) if arm is not type(None)]
     return arms[0] if type(None) in get_args(kind) and len(arms) == 1 else kind
+
+
+def _bytes_in_words(value: int) -> str:
+    size, unit = next((size, unit) for size, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")) if value % size == 0)
+    return f"{value // size}{unit}"
 
 
 def _size_in_bytes(text: str) -> str:
