@@ -1,0 +1,102 @@
+"""Token ids to text as they come: never a broken character, and in all the same text as decoding the whole at once.
+
+Knows nothing of stop strings. Time is linear in the tokens, whatever they are.
+"""
+
+from codecs import utf_8_decode
+from collections.abc import Sequence
+from typing import Protocol
+
+from frontend.token_table import DecoderKind, Piece
+from frontend.tokenizer import Tokenizer
+
+REPLACEMENT = "\ufffd"
+
+
+class Detokenizer(Protocol):
+    """One row's text. What `push` has returned is never taken back."""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens complete; bytes that may still become a character are held back."""
+
+    def flush(self) -> str:
+        """The text of what was held back. Nothing is pushed after it."""
+
+
+def make_detokenizer(tokenizer: Tokenizer, *, skip_special_tokens: bool, starts_text: bool = True) -> Detokenizer:
+    """`starts_text=False` where a prompt precedes: SentencePiece drops a space only at the very beginning of a text.
+
+    Neither kind of vocabulary puts spaces between special tokens, so there is no switch for them.
+    """
+    if tokenizer.decoding.kind is DecoderKind.BYTE_LEVEL:
+        bytes_of = tokenizer.byte_table_without_special if skip_special_tokens else tokenizer.byte_table
+        return ByteLevelDetokenizer(bytes_of)
+    pieces = tokenizer.piece_table_without_special if skip_special_tokens else tokenizer.piece_table
+    return SentencePieceDetokenizer(pieces, strip_space=starts_text and tokenizer.decoding.strips_first_space)
+
+
+class ByteLevelDetokenizer:
+    """The bytes of all tokens are one UTF-8 text; ill-formed sequences become U+FFFD as Rust and Python agree on."""
+
+    __slots__ = ("_bytes_of", "_pending")
+
+    def __init__(self, bytes_of: list[bytes]) -> None:
+        self._bytes_of = bytes_of
+        self._pending = b""  # at most three bytes, the beginning of a character
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        try:
+            data = b"".join([self._bytes_of[i] for i in token_ids])
+        except IndexError:  # logits are padded: an id past the vocabulary has no text
+            data = b"".join([self._bytes_of[i] for i in token_ids if i < len(self._bytes_of)])
+        if self._pending:
+            data = self._pending + data
+        text, consumed = utf_8_decode(data, "replace", False)  # noqa: FBT003 - a builtin without keywords
+        self._pending = data[consumed:]
+        return text
+
+    def flush(self) -> str:
+        text, self._pending = self._pending.decode(errors="replace"), b""
+        return text
+
+
+class SentencePieceDetokenizer:
+    """Tokens are text or single bytes. A run of bytes is a text if all of it is UTF-8, else one U+FFFD per byte.
+
+    So a run is held back until it ends: its last byte decides over its first.
+    """
+
+    __slots__ = ("_pieces", "_run", "_strip_space")
+
+    def __init__(self, pieces: list[Piece], *, strip_space: bool) -> None:
+        self._pieces = pieces
+        self._run = bytearray()
+        self._strip_space = strip_space  # still to be done: no text has come yet
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        parts: list[str] = []
+        for i in token_ids:
+            piece = self._pieces[i] if i < len(self._pieces) else None
+            if isinstance(piece, bytes):
+                self._run += piece
+            elif piece is not None:
+                if self._run:
+                    parts.append(self._end_run())
+                parts.append(piece)
+        return self._stripped("".join(parts))
+
+    def flush(self) -> str:
+        return self._stripped(self._end_run())
+
+    def _end_run(self) -> str:
+        run, self._run = self._run, bytearray()
+        try:
+            return run.decode()
+        except UnicodeDecodeError:
+            return REPLACEMENT * len(run)
+
+    def _stripped(self, text: str) -> str:
+        if not (text and self._strip_space):
+            return text
+        self._strip_space = False
+        return text.removeprefix(" ")
