@@ -1,0 +1,1 @@
+"""Which KV-cache block belongs to whom. Bookkeeping only: no torch, no tensors (those are `engine.execution`'s)."""

@@ -1,0 +1,101 @@
+"""A step's news as messages: one `StepOutput` per API server and step, however many of its rows got a token."""
+
+import numpy as np
+
+from engine.batch import Int32s, LogprobRows, PromptLogprobRows
+from engine.collector import StepNews
+from engine.mailbox import Mailbox, Peer
+from engine.request import Row
+from protocol.messages import Finish, PromptLogprobs, RequestFailed, StepLogprobs, StepOutput
+
+_BAD_LOGITS = "the model's logits for this request were not finite"
+
+
+class Outbox:
+    """Turns news into messages; costs a fixed number of array operations per API server."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._epoch = mailbox.epoch
+
+    def send(self, step: int, news: StepNews) -> None:
+        """Tell every owner its part of the step."""
+        for row, found in news.prompt_logprobs:
+            self._to_owner(row, self._prompt_logprobs(row, found))
+        for row in news.failed:
+            self._to_owner(
+                row, RequestFailed(seq=0, epoch=self._epoch, number=row.number, code="internal", message=_BAD_LOGITS)
+            )
+        owners = np.unique(news.owners).tolist()
+        for owner in owners:
+            peer = self._mailbox.peers.get(owner)
+            if peer is not None:
+                self._send_step(peer, step, news, is_only=len(owners) == 1)
+
+    def abort(self, row: Row) -> None:
+        """The terminal message of a row that was aborted between steps."""
+        output = StepOutput(
+            seq=0,
+            epoch=self._epoch,
+            step=0,
+            rows=np.int64(row.number).tobytes(),
+            tokens=np.int32(0).tobytes(),
+            finishes=bytes([Finish.ABORT]),
+        )
+        self._to_owner(row, output)
+
+    def _send_step(self, peer: Peer, step: int, news: StepNews, *, is_only: bool) -> None:
+        mine = slice(None) if is_only else news.owners == peer.index
+        started = [row for row in news.started if row.owner == peer.index]
+        output = StepOutput(
+            seq=0,
+            epoch=self._epoch,
+            step=step,
+            rows=news.numbers[mine].tobytes(),
+            tokens=news.tokens[mine].tobytes(),
+            finishes=news.finishes[mine].tobytes(),
+            started_rows=np.array([row.number for row in started], np.int64).tobytes(),
+            started_cached=np.array([row.num_cached for row in started], np.int32).tobytes(),
+            started_queue_us=np.array([min(row.queued_s, 2000) * 1e6 for row in started]).astype(np.int32).tobytes(),
+        )
+        logprobs = None
+        if news.logprobs is not None:
+            logprobs = _step_logprobs(news, news.logprobs, peer.index)
+        self._mailbox.send(peer, output, logprobs)
+
+    def _prompt_logprobs(self, row: Row, found: PromptLogprobRows) -> PromptLogprobs:
+        return PromptLogprobs(
+            seq=0,
+            epoch=self._epoch,
+            number=row.number,
+            first=found.first,
+            logprobs=found.logprobs.tobytes(),
+            ranks=found.ranks.tobytes(),
+            width=found.top_ids.shape[1],
+            top_ids=found.top_ids.tobytes(),
+            top_logprobs=found.top_logprobs.tobytes(),
+        )
+
+    def _to_owner(self, row: Row, message: StepOutput | PromptLogprobs | RequestFailed) -> None:
+        peer = self._mailbox.peers.get(row.owner)
+        if peer is not None:
+            self._mailbox.send(peer, message)
+
+
+def _step_logprobs(news: StepNews, found: LogprobRows, owner: int) -> StepLogprobs | None:
+    """The part of the step's log-probabilities that is for one owner; None: it has none."""
+    owned = news.owners == owner
+    mine = owned[found.rows]
+    if not mine.any():
+        return None
+    index_within: Int32s = np.cumsum(owned, dtype=np.int32) - 1
+    widths = np.minimum(news.logprob_widths[mine], found.top_ids.shape[1])
+    wanted = np.arange(found.top_ids.shape[1]) < widths[:, None]
+    return StepLogprobs(
+        index=index_within[found.rows[mine]].tobytes(),
+        logprobs=found.logprobs[mine].tobytes(),
+        ranks=found.ranks[mine].tobytes(),
+        widths=widths.astype(np.int32).tobytes(),
+        top_ids=found.top_ids[mine][wanted].tobytes(),
+        top_logprobs=found.top_logprobs[mine][wanted].tobytes(),
+    )

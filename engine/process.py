@@ -1,0 +1,227 @@
+"""The life of an engine-core process: start, welcome, load, ready, loop, end. What it was asked comes on its stdin.
+
+The sockets are served from the first moment: while a loader thread imports torch and reads the weights, this thread
+answers hellos and keeps the heartbeat. Once the model is loaded there is one Python thread only.
+"""
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import zmq
+
+from engine.batch import Runner
+from engine.config import EnginePlan
+from engine.core import EngineCore
+from engine.mailbox import Mailbox, Peer
+from engine.models.shape import ModelError, ModelShape, read_shape
+from protocol.errors import PeerError
+from protocol.launch import EngineConfig
+from protocol.messages import PROTOCOL_VERSION, Abort, EngineReady, ModelFacts, Submit, Welcome
+from protocol.process import (
+    CannotStart,
+    ExitStatus,
+    FromChild,
+    PhaseDone,
+    Ready,
+    Stop,
+    die_with,
+    receive_to_child,
+    send_control,
+)
+from protocol.scoreboard import Scoreboard, State
+from protocol.sockets import HEARTBEAT_INTERVAL_S, bind_router
+
+log = logging.getLogger("headrace.engine")
+
+_POLL_MS = 50
+_IDLE_POLL_MS = int(HEARTBEAT_INTERVAL_S * 1000)
+
+Report = Callable[[str, float], None]
+BuildRunner = Callable[[EngineConfig, ModelShape, Report], tuple[Runner, EnginePlan]]
+
+
+def _build_torch_runner(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runner, EnginePlan]:
+    """Import torch only here, in the loader thread: it takes seconds."""
+    started = time.monotonic()
+    from engine.execution.runner import build_runner
+
+    report("import torch", time.monotonic() - started)
+    return build_runner(config, shape, report)
+
+
+class _Control:
+    """This process's end of the control channel."""
+
+    def __init__(self, fd: int) -> None:
+        self.channel = socket.socket(fileno=fd)
+        self.channel.settimeout(0)
+        self.stopping = False
+
+    def read(self) -> None:
+        """Take what the supervisor has said. If it is gone there is nobody to run for."""
+        try:
+            message = receive_to_child(self.channel)
+        except BlockingIOError:
+            return
+        if message is None or isinstance(message, Stop):
+            self.stopping = True
+
+    def say(self, message: FromChild) -> None:
+        """Tell the supervisor; if it is gone, PR_SET_PDEATHSIG has the last word."""
+        try:
+            send_control(self.channel, message)
+        except OSError as error:
+            log.warning("the supervisor cannot be told: %s", error)
+
+
+@dataclass(slots=True)
+class _Load:
+    """What the loader thread leaves behind."""
+
+    loaded: tuple[Runner, EnginePlan] | None = None
+    error: BaseException | None = None
+
+
+def run(build: BuildRunner = _build_torch_runner) -> int:
+    """The process's main function; returns its exit status."""
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
+    die_with(config.supervisor_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides, over the control channel
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s engine {config.rank}: %(message)s")
+    control = _Control(config.control_fd)
+    try:
+        _serve(config, control, build)
+    except (ModelError, MemoryError, OSError, zmq.ZMQError) as error:
+        log.debug("start-up failed", exc_info=error)
+        control.say(CannotStart(status=ExitStatus.CANNOT_START, sentence=str(error) or type(error).__name__))
+        return ExitStatus.CANNOT_START
+    return ExitStatus.OK
+
+
+def _serve(config: EngineConfig, control: _Control, build: BuildRunner) -> None:
+    shape = read_shape(config.model.config_dir)
+    board = Scoreboard(config.scoreboard_fd).engine_row(config.rank)
+    board.begin(config.epoch)
+    context = zmq.Context()
+    router = bind_router(context, config.address)
+    try:
+        mailbox = Mailbox(router, epoch=config.epoch, welcome=_welcome(config, shape), on_peer_end=_no_rows_yet)
+        loaded = _load(config, shape, control, mailbox, build)
+        if loaded is None:
+            return
+        runner, plan = loaded
+        core = EngineCore(config, plan, runner, mailbox, board, eos_ids=shape.eos_token_ids)
+        mailbox.on_peer_end = core.end_peer
+        mailbox.announce_ready(_ready(config, plan))
+        board.set("state", State.READY)
+        control.say(Ready())
+        gc.collect()
+        gc.freeze()  # what start-up has made stays: no later collection walks it
+        _loop(core, control)
+    finally:
+        board.set("state", State.ENDED)
+        context.destroy(linger=0)
+
+
+def _load(
+    config: EngineConfig, shape: ModelShape, control: _Control, mailbox: Mailbox, build: BuildRunner
+) -> tuple[Runner, EnginePlan] | None:
+    """Build the runner in a thread while this one serves the sockets; None: told to stop meanwhile."""
+    outcome = _Load()
+
+    def report(phase: str, seconds: float) -> None:
+        control.say(PhaseDone(phase=phase, seconds=seconds))
+
+    def work() -> None:
+        try:
+            outcome.loaded = build(config, shape, report)
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            outcome.error = error
+
+    loader = threading.Thread(target=work, name="loader", daemon=True)
+    loader.start()
+    poller = _poller(mailbox, control)
+    while loader.is_alive():
+        poller.poll(_POLL_MS)
+        mailbox.take(_refuse_early)
+        control.read()
+        if control.stopping:
+            return None
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.loaded
+
+
+def _loop(core: EngineCore, control: _Control) -> None:
+    poller = _poller(core.mailbox, control)
+    next_look = 0.0
+    while not control.stopping:
+        core.step()
+        if core.is_idle:
+            poller.poll(_IDLE_POLL_MS)
+            core.beat_if_due()
+        now = time.monotonic()
+        if core.is_idle or now >= next_look:
+            control.read()
+            next_look = now + HEARTBEAT_INTERVAL_S
+
+
+def _poller(mailbox: Mailbox, control: _Control) -> zmq.Poller:
+    poller = zmq.Poller()
+    poller.register(mailbox.router, zmq.POLLIN)
+    poller.register(control.channel, zmq.POLLIN)
+    return poller
+
+
+def _welcome(config: EngineConfig, shape: ModelShape) -> Welcome:
+    facts = ModelFacts(
+        architecture=shape.architecture,
+        vocab_size=shape.vocab_size,
+        eos_token_ids=shape.eos_token_ids,
+        max_position=shape.max_position_embeddings,
+    )
+    return Welcome(
+        seq=0,
+        epoch=config.epoch,
+        version=PROTOCOL_VERSION,
+        model=facts,
+        tokenizer_dir=os.fspath(config.model.config_dir),
+    )
+
+
+def _ready(config: EngineConfig, plan: EnginePlan) -> EngineReady:
+    return EngineReady(
+        seq=0,
+        epoch=config.epoch,
+        num_blocks=plan.num_blocks,
+        block_size=plan.block_size,
+        max_model_len=plan.max_model_len,
+        max_num_seqs=plan.max_num_seqs,
+        max_num_queued_reqs=config.max_num_queued_reqs,
+        max_num_queued_tokens=config.max_num_queued_tokens,
+        max_logprobs=config.max_logprobs,
+        prefix_caching=config.enable_prefix_caching,
+        hash_key=config.hash_key,
+        dtype=plan.dtype,
+        device=plan.device,
+    )
+
+
+def _refuse_early(peer: Peer, message: Submit | Abort) -> None:
+    raise PeerError(f"{type(message).__name__} from API server {peer.place} before the engine is ready")
+
+
+def _no_rows_yet(peer: Peer) -> None:
+    """Before the core exists no peer has rows."""

@@ -1,0 +1,334 @@
+"""Scheduler, KV cache and collector under random traffic on a runner that checks every batch as a device would."""
+
+import random
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.batch import StepResult
+from engine.collector import Collector, StepNews
+from engine.config import EnginePlan
+from engine.intake import Intake, Refusal
+from engine.request import Row, RowState
+from engine.scheduler import LaunchedStep, Scheduler
+from protocol.block_hash import chain_root, extend_chain
+from protocol.launch import EngineConfig, ModelFiles, SchedulingPolicy
+from protocol.messages import Finish, Submit
+from protocol.sampling import Sampling
+from tests.helpers.fake_runner import FakeRunner, token_at
+
+VOCAB = 1000
+KEY = b"key"
+
+
+class Bench:
+    """One scheduler with a fake runner, driven step by step; every step is checked."""
+
+    def __init__(
+        self,
+        *,
+        depth: int = 0,
+        num_blocks: int = 40,
+        max_num_seqs: int = 8,
+        budget: int = 32,
+        max_model_len: int = 64,
+        policy: SchedulingPolicy = "fcfs",
+        chunked: bool = True,
+        eos: tuple[int, ...] = (),
+    ) -> None:
+        self.plan = EnginePlan(
+            device="cpu",
+            dtype="float32",
+            max_model_len=max_model_len,
+            block_size=4,
+            num_blocks=num_blocks,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=budget,
+            vocab_size=VOCAB,
+        )
+        config = EngineConfig(
+            rank=0,
+            epoch=1,
+            address="",
+            hash_key=KEY,
+            model=ModelFiles(name="m", config_dir="", weights=""),
+            scheduling_policy=policy,
+            supervisor_pid=0,
+            control_fd=0,
+            scoreboard_fd=0,
+        )
+        self.scheduler = Scheduler(self.plan, hash_key=KEY, eos_ids=eos, enable_chunked_prefill=chunked)
+        self.intake = Intake(config, self.plan, self.scheduler.waiting)
+        self.collector = Collector(self.scheduler, eos_ids=eos)
+        self.runner = FakeRunner(self.plan, depth=depth)
+        self.in_flight: deque[LaunchedStep] = deque()
+        self.tokens: dict[int, list[int]] = {}
+        self.finishes: dict[int, Finish] = {}
+        self.rows: dict[int, Row] = {}
+        self.started: list[int] = []
+
+    def submit(self, submit: Submit) -> list[Row]:
+        rows = self.intake.rows_of(0, submit)
+        for row in rows:
+            self.rows[row.number] = row
+            self.tokens[row.number] = []
+        self.scheduler.add(rows[0])
+        return rows
+
+    def step(self) -> StepNews | None:
+        planned = self.scheduler.plan()
+        if planned is not None:
+            self.runner.launch(planned.batch)
+            self.in_flight.append(planned)
+        news = None
+        if self.in_flight and (planned is None or len(self.in_flight) > self.runner.depth):
+            news = self.collector.collect(self.in_flight.popleft(), self.runner.collect())
+            self._account(news)
+        self.scheduler.check()
+        return news
+
+    def run(self, max_steps: int = 2000) -> None:
+        for _ in range(max_steps):
+            self.step()
+            if not (self.in_flight or self.scheduler.slots.num_running or self.scheduler.waiting.num_rows):
+                return
+        raise AssertionError("rows are left over")
+
+    def _account(self, news: StepNews) -> None:
+        for number, token, finish in zip(news.numbers.tolist(), news.tokens.tolist(), news.finishes, strict=True):
+            assert number not in self.finishes, "a token came after the end of its row"
+            self.tokens[number].append(token)
+            if finish:
+                self.finishes[number] = Finish(finish)
+        self.started += [row.number for row in news.started]
+
+
+def submit(
+    number: int,
+    prompt: list[int],
+    *,
+    max_tokens: int = 8,
+    outputs: list[int] | None = None,
+    share: bool = True,
+    num_choices: int = 1,
+    priority: int = 0,
+    seed: int | None = None,
+    prompt_logprobs: int | None = None,
+    **sampling: object,
+) -> Submit:
+    data = np.array(prompt, np.int32).tobytes()
+    hashes = b"".join(extend_chain(KEY, chain_root(KEY), data, 4)) if share else b""
+    seed = number if seed is None else seed
+    return Submit(
+        seq=0,
+        epoch=1,
+        number=number,
+        prompt=data,
+        outputs=np.array(outputs or [], np.int32).tobytes(),
+        block_hashes=hashes,
+        num_choices=num_choices,
+        priority=priority,
+        prompt_logprobs=prompt_logprobs,
+        sampling=Sampling(seed=seed, max_tokens=max_tokens, **sampling),  # type: ignore[arg-type]  # by keyword
+    )
+
+
+def expected(seed: int, prompt_len: int, count: int) -> list[int]:
+    return [token_at(seed, prompt_len + i, VOCAB) for i in range(count)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    depth=st.integers(0, 1),
+    tight=st.booleans(),
+    policy=st.sampled_from(["fcfs", "priority"]),
+)
+def test_every_row_gets_exactly_its_tokens(seed: int, depth: int, tight: bool, policy: SchedulingPolicy) -> None:
+    """Random joins, aborts, shared prefixes, n > 1, few blocks: each row ends once with the tokens that are its own."""
+    rng = random.Random(seed)
+    bench = Bench(depth=depth, num_blocks=16 if tight else 60, budget=rng.choice([8, 16, 40]), policy=policy)
+    aborted: set[int] = set()
+    wanted: dict[int, tuple[int, int, int]] = {}
+    number = 0
+    for _ in range(rng.randrange(1, 60)):
+        if rng.random() < 0.4:
+            prompt = [7] * rng.randrange(0, 20) + [rng.randrange(VOCAB) for _ in range(rng.randrange(1, 12))]
+            num_choices = rng.choice([1, 1, 1, 3])
+            max_tokens = rng.randrange(1, 30)
+            share = rng.random() < 0.8
+            rows = bench.submit(
+                submit(
+                    number,
+                    prompt,
+                    max_tokens=max_tokens,
+                    num_choices=num_choices,
+                    share=share,
+                    priority=rng.randrange(3),
+                )
+            )
+            for row in rows:
+                wanted[row.number] = (row.seed, len(prompt), min(max_tokens, 64 - len(prompt)))
+            number += num_choices
+        if wanted and rng.random() < 0.1:
+            victim = rng.choice(list(wanted))
+            if bench.rows[victim].state is not RowState.ENDED:
+                bench.scheduler.end(bench.rows[victim])
+                aborted.add(victim)
+        bench.step()
+    bench.run()
+    for row_number, (row_seed, prompt_len, count) in wanted.items():
+        all_tokens = expected(row_seed, prompt_len, count)
+        if row_number in aborted:
+            assert bench.tokens[row_number] == all_tokens[: len(bench.tokens[row_number])]
+        else:
+            assert bench.tokens[row_number] == all_tokens
+            assert bench.finishes[row_number] is Finish.LENGTH
+    assert bench.scheduler.pool.num_held == 0
+    assert bench.scheduler.slots.num_free == bench.plan.max_num_seqs
+    assert len(bench.started) == len(set(bench.started))
+
+
+def test_a_prefix_is_computed_once() -> None:
+    bench = Bench()
+    bench.submit(submit(0, list(range(20))))
+    bench.run()
+    computed = bench.runner.num_prefilled
+    bench.submit(submit(1, list(range(20))))
+    bench.run()
+    assert bench.runner.num_prefilled - computed == 4  # the last of five full blocks: its logits are needed
+    assert bench.rows[1].num_cached == 16
+
+
+def test_the_answer_is_found_by_the_next_turn() -> None:
+    bench = Bench()
+    bench.submit(submit(0, list(range(8)), max_tokens=9))
+    bench.run()
+    follow_up = list(range(8)) + bench.tokens[0] + [5, 6, 7]
+    bench.submit(submit(1, follow_up))
+    bench.run()
+    assert bench.rows[1].num_cached == 16  # 8 of the prompt and 8 outputs: the ninth was never an input
+
+
+def test_requests_that_do_not_share_find_nothing() -> None:
+    bench = Bench()
+    bench.submit(submit(0, list(range(20)), share=False))
+    bench.run()
+    bench.submit(submit(1, list(range(20)), share=False))
+    bench.run()
+    assert bench.rows[1].num_cached == 0
+
+
+def test_choices_share_the_prompt() -> None:
+    bench = Bench()
+    bench.submit(submit(0, list(range(20)), num_choices=4, share=False))
+    bench.run()
+    assert bench.runner.num_prefilled == 20 + 3 * 4
+    assert [bench.tokens[i] for i in range(4)] == [expected(i, 20, 8) for i in range(4)]
+
+
+def test_prompt_logprobs_read_no_prefix() -> None:
+    bench = Bench()
+    bench.submit(submit(0, list(range(20))))
+    bench.run()
+    bench.submit(submit(1, list(range(20)), prompt_logprobs=0))
+    planned = bench.scheduler.plan()
+    assert planned is not None
+    assert planned.batch.chunk_lengths.tolist() == [20]
+    assert planned.batch.chunk_prompt_logprobs.tolist() == [0]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_preempted_rows_go_on_where_they_were(depth: int) -> None:
+    bench = Bench(depth=depth, num_blocks=16)
+    for number in range(6):
+        bench.submit(submit(number, [number] * 9, max_tokens=40))
+    bench.run()
+    assert bench.scheduler.num_preemptions > 0
+    for number in range(6):
+        assert bench.tokens[number] == expected(number, 9, 40)
+    assert sorted(bench.started) == list(range(6))
+
+
+def test_a_replay_goes_on_at_the_border() -> None:
+    bench = Bench()
+    old = expected(3, 10, 5)
+    bench.submit(submit(3, list(range(10)), outputs=old, max_tokens=8))
+    bench.run()
+    assert bench.tokens[3] == expected(3, 10, 8)[5:]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_stop_ids_and_eos(depth: int) -> None:
+    line = expected(5, 4, 12)
+    bench = Bench(depth=depth, eos=(line[3],))
+    bench.submit(submit(5, [1, 2, 3, 4], max_tokens=12))
+    bench.submit(submit(6, [1, 2, 3, 4], max_tokens=12, seed=5, ignore_eos=True, stop_token_ids=(line[6],)))
+    bench.submit(submit(7, [1, 2, 3, 4], max_tokens=12, seed=5, min_tokens=4, stop_token_ids=(1, 2, 3, 4, 5, line[7])))
+    bench.run()
+    assert (bench.tokens[5], bench.finishes[5]) == (line[:4], Finish.EOS)
+    assert (bench.tokens[6], bench.finishes[6]) == (line[:7], Finish.STOP_TOKEN)
+    assert (bench.tokens[7], bench.finishes[7]) == (line[:8], Finish.STOP_TOKEN)
+
+
+def test_priority_comes_first() -> None:
+    bench = Bench(policy="priority", max_num_seqs=1)
+    for number, priority in enumerate([5, 5, -1]):
+        bench.submit(submit(number, [1, 2, 3], max_tokens=2, priority=priority))
+    bench.run()
+    assert bench.started == [2, 0, 1]
+
+
+def test_without_chunks_a_prompt_runs_whole() -> None:
+    bench = Bench(budget=20, chunked=False)
+    for number in range(3):
+        bench.submit(submit(number, [number] * 15, share=False))
+    lengths = []
+    for _ in range(6):
+        planned = bench.scheduler.plan()
+        if planned is None:
+            break
+        lengths += planned.batch.chunk_lengths.tolist()
+        bench.runner.launch(planned.batch)
+        bench.collector.collect(planned, bench.runner.collect())
+    assert lengths == [15, 15, 15]
+
+
+def test_a_row_with_bad_logits_fails_alone() -> None:
+    bench = Bench()
+    for number in range(3):
+        bench.submit(submit(number, [1, 2, 3]))
+    planned = bench.scheduler.plan()
+    assert planned is not None
+    bench.runner.launch(planned.batch)
+    result = bench.runner.collect()
+    failed = np.array([False, True, False])
+    news = bench.collector.collect(planned, StepResult(tokens=result.tokens, failed=failed))
+    assert [row.number for row in news.failed] == [1]
+    assert news.numbers.tolist() == [0, 2]
+    bench.scheduler.check()
+    assert bench.scheduler.slots.num_running == 2
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (submit(0, [1] * 64), "prompt"),
+        (submit(0, [VOCAB]), "prompt"),
+        (submit(0, [-1]), "prompt"),
+        (submit(0, [1], temperature=-1.0), "temperature"),
+        (submit(0, [1], stop_token_ids=(VOCAB,)), "stop_token_ids"),
+        (submit(0, [1], num_choices=9), "n"),
+        (submit(0, [1], outputs=[1] * 8), "max_tokens"),
+        (submit(0, [1], prompt_logprobs=21), "prompt_logprobs"),
+    ],
+)
+def test_a_bad_submit_is_refused_by_field(bad: Submit, field: str) -> None:
+    bench = Bench()
+    with pytest.raises(Refusal) as refused:
+        bench.submit(bad)
+    assert refused.value.code == "invalid"
+    assert refused.value.field == field
