@@ -57,8 +57,9 @@ class Tokenizer:
             raise TokenizerError(f"{path} cannot be used: {error}") from error
         self._library.no_truncation()
         self._library.no_padding()
-        self._max_token_chars = _max_token_chars(self._library, file)
-        self.vocab_size = 1 + max(self._library.get_vocab().values(), default=-1)
+        vocabulary = self._library.get_vocab()
+        self.vocab_size = 1 + max(vocabulary.values(), default=-1)
+        self._max_token_chars = _max_token_chars(max(map(len, vocabulary), default=1), file)
         self.special_ids = frozenset(token.id for token in file.added_tokens if token.special)
         self._read_names(Path(config_dir) / "tokenizer_config.json")
 
@@ -131,14 +132,13 @@ def _content(token: str | dict[str, Any] | None) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _max_token_chars(library: tokenizers.Tokenizer, file: _TokenizerFile) -> int | None:
-    """How many characters of text one token can stand for at most."""
+def _max_token_chars(longest: int, file: _TokenizerFile) -> int | None:
+    """How many characters of text one token can stand for at most, the `longest` of them being that long."""
     if any(token.lstrip or token.rstrip for token in file.added_tokens):
         return None  # such a token swallows any number of spaces
     if file.model.fuse_unk and not file.model.byte_fallback:
         return None  # one unknown token may stand for any number of characters
     # A byte-level token has a character per byte, so its length is never below that of the text it stands for.
-    longest = max(map(len, library.get_vocab()), default=1)
     for step in _normalizers(file.normalizer):
         if step["type"] == "NFC":
             longest *= 4  # the most characters that it puts into one
