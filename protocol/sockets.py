@@ -1,8 +1,7 @@
-"""How the ZeroMQ sockets are set up: limits, addresses and identities. Nothing here knows a message."""
+"""How the ZeroMQ sockets are set up: limits and identities. Nothing here knows a message."""
 
 import os
 import struct
-from pathlib import Path
 
 import zmq
 
@@ -12,20 +11,11 @@ HIGH_WATER_MARK = 4096  # messages per peer and direction
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 HEARTBEAT_INTERVAL_S = 0.25
 HEARTBEAT_TIMEOUT_S = 1.5
-MAX_IPC_PATH_BYTES = 107  # sun_path of unix(7), less the final zero
 _RECONNECT_MS = 50
 _HANDSHAKE_MS = 5_000
 
 _IDENTITY = struct.Struct("<HQ")
 _IDENTITY_MARK = b"H"  # an identity must not begin with a zero byte (RFC 28/REQREP)
-
-
-def engine_address(run_dir: Path, rank: int, epoch: int) -> str:
-    """The ipc address of one epoch of one engine core. Raises ValueError when the run directory's name is too long."""
-    path = run_dir / f"engine-{rank}-{epoch:016x}.sock"
-    if len(os.fsencode(path)) > MAX_IPC_PATH_BYTES:
-        raise ValueError(f"{path} has over {MAX_IPC_PATH_BYTES} bytes; set TMPDIR or XDG_RUNTIME_DIR to a shorter one")
-    return f"ipc://{path}"
 
 
 def new_identity(place: int) -> bytes:

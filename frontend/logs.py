@@ -1,0 +1,20 @@
+"""Where log lines go and what they look like: standard error, each with its time, level and process."""
+
+import logging
+import sys
+
+_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s [{process}] %(message)s"
+
+
+def configure_logging(process: str, *, level: str, uvicorn_level: str = "warning", access_log: bool = False) -> None:
+    """Set up this process's log. `process` names it and its place; uvicorn's lines go the same way."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_FORMAT.format(process=process), datefmt="%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("headrace").setLevel(level.upper())
+    # uvicorn's own level below debug
+    logging.addLevelName(5, "TRACE")
+    logging.getLogger("uvicorn").setLevel(uvicorn_level.upper())
+    logging.getLogger("uvicorn.access").disabled = not access_log
