@@ -1,0 +1,1 @@
+"""Runs scheduled steps on a device: inputs, forward pass, sampling. It knows of slots and blocks, not of requests."""

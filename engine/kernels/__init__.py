@@ -1,0 +1,9 @@
+"""One kernel a file: a wrapper that checks its arguments, and a plain-torch twin that runs everywhere.
+
+| kernel | what it fuses |
+| --- | --- |
+| `rms_norm` | RMSNorm, alone or after an addition to the residual stream |
+| `rotary` | norm of q and k heads, RoPE, write to the KV cache |
+| `paged_attention` | attention of decode rows and chunks over the paged KV cache |
+| `activation` | SiLU(gate) * up |
+"""

@@ -1,0 +1,96 @@
+"""The forward pass of a dense decoder, from token ids to the hidden states that logits are made of.
+
+It knows nothing of slots, requests or sampling; what the rows of a step may attend to comes as `AttentionInputs`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from engine.kernels.activation import silu_mul
+from engine.kernels.paged_attention import AttentionInputs, paged_attention
+from engine.kernels.rms_norm import add_rms_norm, rms_norm
+from engine.kernels.rotary import HeadLayout, rotate_and_store
+from engine.models.linear import Linear
+from engine.models.rope_scaling import inverse_frequencies
+from engine.models.shape import ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    input_norm: Tensor
+    qkv: Linear  # rows: all q heads, then k, then v
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+    output: Linear
+    post_norm: Tensor
+    gate_up: Linear  # rows: gate, then up
+    down: Linear
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderWeights:
+    embedding: Tensor  # [vocab, hidden]
+    layers: list[LayerWeights]
+    final_norm: Tensor
+    head: Linear  # to logits
+    rope_divisors: Tensor | None  # [head_dim / 2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInputs:
+    """One step as the model sees it: N tokens of which S rows are followed by a new one."""
+
+    tokens: Tensor  # [N] int64
+    positions: Tensor  # [N] int64
+    attention: AttentionInputs
+    logit_rows: Tensor  # [S] int64, indices into the N tokens
+
+
+class Decoder:
+    def __init__(self, shape: ModelShape, weights: DecoderWeights, *, max_positions: int) -> None:
+        self._weights = weights
+        self._eps = shape.norm_eps
+        self._heads = HeadLayout(num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
+        self._cos, self._sin = _rope_tables(shape, weights, max_positions)
+
+    def hidden(self, inputs: StepInputs, cache: list[Tensor]) -> Tensor:
+        """[S, hidden] normed hidden states of the rows in `logit_rows`; keys and values go into `cache`."""
+        eps, layers = self._eps, self._weights.layers
+        cos, sin = self._cos.index_select(0, inputs.positions), self._sin.index_select(0, inputs.positions)
+        residual = functional.embedding(inputs.tokens, self._weights.embedding)
+        x = rms_norm(residual, layers[0].input_norm, eps)
+        for index, layer in enumerate(layers):
+            last = index + 1 == len(layers)
+            x = self._attend(layer, x, cos, sin, inputs.attention, cache[index])
+            if last:  # what follows concerns each token alone
+                x, residual = x.index_select(0, inputs.logit_rows), residual.index_select(0, inputs.logit_rows)
+            x = add_rms_norm(layer.output(x), residual, layer.post_norm, eps)
+            x = layer.down(silu_mul(layer.gate_up(x)))
+            x = add_rms_norm(x, residual, self._weights.final_norm if last else layers[index + 1].input_norm, eps)
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[S, vocab] in float32."""
+        return self._weights.head(hidden).float()
+
+    def _attend(
+        self, layer: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, attention: AttentionInputs, cache: Tensor
+    ) -> Tensor:
+        """[N, hidden] -> [N, q heads * head_dim]."""
+        norms = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm, self._eps)
+        q = rotate_and_store(layer.qkv(x), cos, sin, norms, cache, attention.slots, self._heads)
+        return paged_attention(q, cache, attention)
+
+
+def _rope_tables(shape: ModelShape, weights: DecoderWeights, max_positions: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [max_positions, 1, head_dim], the sines of the first half negated (see kernels/rotary.py)."""
+    device, dtype = weights.embedding.device, weights.embedding.dtype
+    frequencies = torch.tensor(inverse_frequencies(shape.rope, shape.head_dim), device=device)
+    if weights.rope_divisors is not None:
+        frequencies = frequencies / weights.rope_divisors.to(device)
+    angles = torch.arange(max_positions, device=device, dtype=torch.float32)[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], -1)[:, None].to(dtype), torch.cat([-sin, sin], -1)[:, None].to(dtype)

@@ -1,0 +1,85 @@
+"""A folder of .safetensors files, single or sharded by index. No file outside the folder is ever opened."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.models.config_json import ModelError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = ("F64", "F32", "F16", "BF16")
+
+
+class SafetensorsFolder:
+    """The tensors of all files of the folder; every header is checked when it is opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.place = str(folder)
+        self._files: dict[str, safe_open] = {}  # tensor name -> the open file that has it
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        listed = _listed_files(folder)
+        for name in sorted(set(listed.values())) if listed else _unlisted_files(folder):
+            self._open(_inside(folder, name), listed)
+        for tensor, name in listed.items():
+            if tensor not in self._files:
+                raise ModelError(f"{folder / name} lacks tensor {tensor}, which {INDEX} says it holds")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._shapes
+
+    def read(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def _open(self, path: Path, listed: dict[str, str]) -> None:
+        try:
+            file = safe_open(path, framework="pt")
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                if name in self._files:
+                    raise ModelError(f"{path}: tensor {name} is also in another file of the folder")
+                if listed and listed.get(name) != path.name:
+                    raise ModelError(f"{path}: tensor {name} is not where {INDEX} says")
+                part = file.get_slice(name)
+                if part.get_dtype() not in DTYPES:
+                    raise ModelError(
+                        f"{path}: tensor {name} has type {part.get_dtype()}; known are {', '.join(DTYPES)}"
+                    )
+                self._files[name], self._shapes[name] = file, tuple(part.get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def _listed_files(folder: Path) -> dict[str, str]:
+    """Tensor name -> file name, by the index; empty where there is none."""
+    path = folder / INDEX
+    if not path.exists():
+        return {}
+    try:
+        listed = json.loads(path.read_bytes())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no weight_map from tensor names to files") from error
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise ModelError(f"{path}: weight_map must map tensor names to file names")
+    return listed
+
+
+def _unlisted_files(folder: Path) -> list[str]:
+    names = [SINGLE] if (folder / SINGLE).exists() else sorted(path.name for path in folder.glob("*.safetensors"))
+    if not names:
+        raise ModelError(f"{folder} holds no .safetensors file; --load-format dummy needs none")
+    return names
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file, unless its name or a symlink leads out of the folder (or of the Hugging Face cache entry it is in)."""
+    path = folder / name
+    root = folder.resolve()
+    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
+        root = root.parent.parent  # snapshots are symlinks into the entry's own blobs
+    if Path(name).name != name or not path.resolve().is_relative_to(root):
+        raise ModelError(f"{folder}: weights file {name} lies outside the folder")
+    if not path.exists():
+        raise ModelError(f"{path} is missing")
+    return path
