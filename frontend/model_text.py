@@ -1,25 +1,33 @@
 """The text side of one model: tokenizer, chat template and sampling defaults, loaded together from its folder."""
 
 from dataclasses import dataclass
-from typing import Any
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingDefaults:
-    """What a request gets that does not say: the model's generation_config.json, then OpenAI's."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    max_tokens: int | None = None  # None: up to the context's end
+from frontend.chat_template import ChatTemplate
+from frontend.chat_template_files import load_chat_template
+from frontend.detokenizer import make_detokenizer
+from frontend.sampling_defaults import SamplingDefaults, load_sampling_defaults
+from frontend.settings import Settings
+from frontend.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelText:
     """Everything that turns text into ids and back."""
 
-    tokenizer: Any  # frontend.tokenizer.Tokenizer
-    chat_template: Any  # frontend.chat_template.ChatTemplate | None
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None  # None: the model has none
     defaults: SamplingDefaults
+
+
+def load_model_text(settings: Settings, config_dir: str) -> ModelText:
+    """Read the folder. Takes a second; raises ValueError or OSError whose message names the file."""
+    tokenizer = Tokenizer(config_dir)
+    for skip in (True, False):  # the first of each kind builds a table of the vocabulary: not on the event loop
+        make_detokenizer(tokenizer, skip_special_tokens=skip)
+    return ModelText(
+        tokenizer=tokenizer,
+        chat_template=load_chat_template(
+            config_dir, override=settings.chat_template, content_format=settings.chat_template_content_format
+        ),
+        defaults=load_sampling_defaults(settings, config_dir),
+    )

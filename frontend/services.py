@@ -1,69 +1,129 @@
 """What one API server holds for its whole life, handed to everything that serves: no globals."""
 
-from typing import Any, Literal
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal, Protocol, TypeVar
 
 from frontend.engine_client import EngineClient
-from frontend.model_text import ModelText
+from frontend.errors import ApiError, invalid, unavailable
+from frontend.model_text import ModelText, load_model_text
 from frontend.settings import Settings
-from protocol.scoreboard import Row, Scoreboard
+from frontend.tally import Tally
+from protocol.scoreboard import Scoreboard, State
+
+log = logging.getLogger("headrace.services")
 
 ServerState = Literal["starting", "ready", "draining"]
+T = TypeVar("T")
+
+
+class OpenRequest(Protocol):
+    """`frontend.generation.Generation`, as far as a drain needs it."""
+
+    def fail(self, error: ApiError) -> None: ...
 
 
 class Services:
     """Made on the running event loop, before anything is known of the model."""
 
-    settings: Settings
-    place: int
-    life: int
-    scoreboard: Scoreboard
-    row: Row  # this API server's own
-    engine: EngineClient  # .ready: EngineReady | None, .welcome: Welcome | None, .heartbeat: Heartbeat | None
-    model_names: tuple[str, ...]  # all that clients may ask for; the first is reported
-
     def __init__(self, settings: Settings, *, place: int, life: int, scoreboard: Scoreboard) -> None:
-        raise NotImplementedError
+        self.settings = settings
+        self.place = place
+        self.life = life
+        self.scoreboard = scoreboard
+        self.row = scoreboard.api_row(place)
+        self.tally = Tally(self.row)
+        self.engine = EngineClient(place=place, life=life, on_step=self.tally.flush)
+        # all that clients may ask for; the first is reported
+        self.model_names = settings.served_model_name or (settings.model,)
+        self.open_requests: set[OpenRequest] = set()
+        self._is_draining = False
+        self._tokenizer_thread = ThreadPoolExecutor(1, "tokenizer")
+        self._loop = asyncio.get_running_loop()
+        self._text: asyncio.Future[ModelText] = self._loop.create_future()
+        self._load_task: asyncio.Task[None] | None = None
+        self.engine.on_welcome(self._begin_load)
 
     @property
     def state(self) -> ServerState:
         """Ready: model text loaded and an engine ready. Draining: this process or the whole server."""
-        raise NotImplementedError
+        if self._is_draining or self.scoreboard.supervisor.get("state") == State.DRAINING:
+            return "draining"
+        return "ready" if self._has_text and self.engine.ready is not None else "starting"
 
     @property
     def text(self) -> ModelText:
-        """`.tokenizer`, `.chat_template` (None: the model has none), `.defaults` (sampling). 503 before they are loaded."""
-        raise NotImplementedError
+        """The model's text side. Raises `ApiError` 503 before it is loaded."""
+        if not self._has_text:
+            raise unavailable("starting")
+        return self._text.result()
 
     @property
     def max_model_len(self) -> int:
         """Raises `ApiError` 503 before the engine is ready."""
-        raise NotImplementedError
+        if self.engine.ready is None:
+            raise unavailable("starting")
+        return self.engine.ready.max_model_len
 
     async def loaded(self) -> None:
         """Wait until the model's text side is loaded, after the first `Welcome`. Raises what loading raised."""
-        raise NotImplementedError
+        await asyncio.shield(self._text)
 
     async def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Off the event loop, in this API server's one tokenizer thread."""
-        raise NotImplementedError
+        tokenizer = self.text.tokenizer
+        return await self._in_thread(lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
     async def render_chat(self, messages: list[dict[str, Any]], **options: Any) -> str:
-        """`ChatTemplate.render(messages, **options)` in the tokenizer thread. ApiError 400 for its ValueError."""
-        raise NotImplementedError
+        """`ChatTemplate.render(messages, **options)` in the tokenizer thread. `ApiError` 400 for its ValueError."""
+        template = self.text.chat_template
+        if template is None:
+            raise invalid("messages", "This model has no chat template; use /v1/completions or set --chat-template.")
+        try:
+            return await self._in_thread(lambda: template.render(messages, **options))
+        except ValueError as error:
+            raise invalid("messages", str(error)) from error
 
     @property
     def num_open(self) -> int:
         """Generations under way: what a drain waits for."""
-        raise NotImplementedError
+        return len(self.open_requests)
 
     def begin_drain(self) -> None:
         """From now on the state is draining and no generation starts; those under way go on."""
-        raise NotImplementedError
+        self._is_draining = True
 
     def fail_open_requests(self, reason: str) -> None:
         """Every generation under way ends with `ApiError` 503."""
-        raise NotImplementedError
+        error = ApiError(503, reason)
+        for request in list(self.open_requests):
+            request.fail(error)
 
     def close(self) -> None:
         """Give sockets and thread back."""
-        raise NotImplementedError
+        self.engine.close()
+        self._tokenizer_thread.shutdown(wait=False, cancel_futures=True)
+        self._text.cancel()
+
+    @property
+    def _has_text(self) -> bool:
+        return self._text.done() and not self._text.cancelled() and self._text.exception() is None
+
+    def _begin_load(self) -> None:
+        self._load_task = self._loop.create_task(self._load())
+
+    async def _load(self) -> None:
+        """Its error belongs to who waits in `loaded`: without the text side this API server cannot serve."""
+        assert self.engine.welcome is not None
+        config_dir = self.engine.welcome.tokenizer_dir
+        try:
+            text = await self._in_thread(lambda: load_model_text(self.settings, config_dir))
+        except (ValueError, OSError) as error:
+            self._text.set_exception(error)
+        else:
+            self._text.set_result(text)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._tokenizer_thread, work)
