@@ -6,6 +6,7 @@ ended, failed or were preempted.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from engine.scheduler import LaunchedStep, Scheduler
 from protocol.messages import Finish
 
 FinishCodes = npt.NDArray[np.uint8]
+
+
+_NO_WIDTHS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,26 +50,27 @@ class Collector:
         """Accept what the step gave to rows that are still the ones it was launched for."""
         slots = self._slots
         alive = slots.uid[step.slots] == step.uids
-        self._count_in(step)
-        # after `_count_in`: prompt blocks are published by their chunk, before a row that ends at once leaves
-        prompt_logprobs = self._finish_chunks(step, result)
         accepted = alive & ~result.failed
-        where, tokens = step.slots[accepted], result.tokens[accepted]
-        running = slots.num_blocks[where] > 0  # not those preempted meanwhile: their blocks are somebody else's
-        slots.num_collected[where[running]] = step.positions[accepted][running] + 1
-        slots.tokens[where, slots.num_known[where]] = tokens
-        slots.num_known[where] += 1
+        # where nobody left or failed, which is nearly always, the step's own arrays serve without a copy
+        everybody = bool(accepted.all())
+        pick = _all if everybody else lambda array: array[accepted]
+        where, tokens = pick(step.slots), pick(result.tokens)
+        self._count_in(step, step.slots if everybody else step.slots[alive])
+        # before a row that ends at once leaves: its prompt blocks are published by their chunk
+        prompt_logprobs = self._finish_chunks(step, result) if step.chunks else []
+        self._accept(where, tokens, pick(step.positions))
         finishes = self._finishes(where, tokens)
         logprobs, widths = self._logprobs(result.logprobs, accepted, step.slots)
         started = list(self._started(step))
-        failed = [row for row in self._rows_at(step.slots[alive & result.failed]) if row is not None]
-        ended = [row for row in self._rows_at(where[finishes != Finish.RUNNING]) if row is not None]
+        failed = [] if everybody else self._rows_at(step.slots[alive & result.failed])
+        ended = self._rows_at(where[finishes != Finish.RUNNING])
         for row in failed + ended:
             self._scheduler.end(row)
-        self._requeue_preempted(step)
+        if self._scheduler.num_collecting:
+            self._requeue_preempted(step)
         return StepNews(
-            owners=step.owners[accepted],
-            numbers=step.numbers[accepted],
+            owners=pick(step.owners),
+            numbers=pick(step.numbers),
             tokens=tokens,
             finishes=finishes,
             logprobs=logprobs,
@@ -76,14 +81,21 @@ class Collector:
             ended=ended,
         )
 
-    def _count_in(self, step: LaunchedStep) -> None:
-        slots = self._slots
-        num_decode = len(step.batch.decode_slots)
-        decode = step.slots[:num_decode]
-        slots.num_in_flight[decode[slots.uid[decode] == step.uids[:num_decode]]] -= 1
+    def _count_in(self, step: LaunchedStep, sampled: Int32s) -> None:
+        self._slots.num_in_flight[sampled] -= 1
         for chunk in step.chunks:
-            if _is_placed(chunk.row):
-                slots.num_in_flight[chunk.row.slot] -= 1
+            if not chunk.samples and _is_placed(chunk.row):
+                self._slots.num_in_flight[chunk.row.slot] -= 1
+
+    def _accept(self, where: Int32s, tokens: Int32s, positions: Int32s) -> None:
+        slots = self._slots
+        known = slots.num_known[where]
+        slots.tokens[where, known] = tokens
+        slots.num_known[where] = known + 1
+        if self._scheduler.num_collecting:  # the blocks of a preempted row are somebody else's already
+            running = slots.num_blocks[where] > 0
+            where, positions = where[running], positions[running]
+        slots.num_collected[where] = positions + 1
 
     def _finish_chunks(self, step: LaunchedStep, result: StepResult) -> list[tuple[Row, PromptLogprobRows]]:
         for chunk in step.chunks:
@@ -98,9 +110,8 @@ class Collector:
 
     def _finishes(self, where: Int32s, tokens: Int32s) -> FinishCodes:
         slots = self._slots
-        finishes = np.zeros(len(where), np.uint8)
         known = slots.num_known[where]
-        finishes[known >= slots.max_total[where]] = Finish.LENGTH
+        finishes = (known >= slots.max_total[where]) * np.uint8(Finish.LENGTH)
         hit = (slots.stop_ids[where] == tokens[:, None]).any(axis=1) & (known > slots.min_total[where])
         if hit.any():
             is_eos = np.isin(tokens, self._eos_ids)
@@ -111,7 +122,7 @@ class Collector:
         self, found: LogprobRows | None, accepted: Bools, step_slots: Int32s
     ) -> tuple[LogprobRows | None, Int32s]:
         if found is None:
-            return None, np.zeros(0, np.int32)
+            return None, _NO_WIDTHS
         keep = accepted[found.rows]
         new_index = np.cumsum(accepted, dtype=np.int32) - 1
         widths = self._slots.logprob_width[step_slots[found.rows[keep]]]
@@ -130,17 +141,22 @@ class Collector:
                 chunk.row.started = True
                 yield chunk.row
 
-    def _rows_at(self, where: Int32s) -> list[Row | None]:
-        return [self._slots.rows[slot] for slot in where.tolist()]
+    def _rows_at(self, where: Int32s) -> list[Row]:
+        rows = (self._slots.rows[slot] for slot in where.tolist())
+        return [row for row in rows if row is not None]
 
     def _requeue_preempted(self, step: LaunchedStep) -> None:
         slots = self._slots
         back = step.slots[slots.num_blocks[step.slots] == 0]
-        rows = [row for row in self._rows_at(back) if row is not None]
+        rows = self._rows_at(back)
         rows += [chunk.row for chunk in step.chunks if not chunk.samples]
         for row in rows:
             if row.state is RowState.COLLECTING and slots.num_in_flight[row.slot] == 0:
                 self._scheduler.requeue(row)
+
+
+def _all(array: Any) -> Any:
+    return array
 
 
 def _is_placed(row: Row) -> bool:

@@ -8,6 +8,7 @@ from engine.mailbox import Mailbox, Peer
 from engine.request import Row
 from protocol.messages import Finish, PromptLogprobs, RequestFailed, StepLogprobs, StepOutput
 
+_MAX_INT32 = 2**31 - 1
 _BAD_LOGITS = "the model's logits for this request were not finite"
 
 
@@ -26,11 +27,27 @@ class Outbox:
             self._to_owner(
                 row, RequestFailed(seq=0, epoch=self._epoch, number=row.number, code="internal", message=_BAD_LOGITS)
             )
-        owners = np.unique(news.owners).tolist()
-        for owner in owners:
-            peer = self._mailbox.peers.get(owner)
+        owners = news.owners
+        order: Int32s | slice = slice(None)
+        if (owners[1:] < owners[:-1]).any():  # decode rows come sorted; joining rows may not
+            order = np.argsort(owners, kind="stable").astype(np.int32)
+            owners = owners[order]
+        rows, tokens, finishes = news.numbers[order], news.tokens[order], news.finishes[order]
+        bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1).tolist(), len(owners)]
+        for first, last in zip(bounds, bounds[1:], strict=False):
+            peer = self._mailbox.peers.get(int(owners[first])) if last > first else None
             if peer is not None:
-                self._send_step(peer, step, news, is_only=len(owners) == 1)
+                logprobs = _step_logprobs(news, news.logprobs, peer.index) if news.logprobs is not None else None
+                output = StepOutput(
+                    seq=0,
+                    epoch=self._epoch,
+                    step=step,
+                    rows=rows[first:last].tobytes(),
+                    tokens=tokens[first:last].tobytes(),
+                    finishes=finishes[first:last].tobytes(),
+                    **(_started(news, peer) if news.started else {}),
+                )
+                self._mailbox.send(peer, output, logprobs)
 
     def abort(self, row: Row) -> None:
         """The terminal message of a row that was aborted between steps."""
@@ -43,25 +60,6 @@ class Outbox:
             finishes=bytes([Finish.ABORT]),
         )
         self._to_owner(row, output)
-
-    def _send_step(self, peer: Peer, step: int, news: StepNews, *, is_only: bool) -> None:
-        mine = slice(None) if is_only else news.owners == peer.index
-        started = [row for row in news.started if row.owner == peer.index]
-        output = StepOutput(
-            seq=0,
-            epoch=self._epoch,
-            step=step,
-            rows=news.numbers[mine].tobytes(),
-            tokens=news.tokens[mine].tobytes(),
-            finishes=news.finishes[mine].tobytes(),
-            started_rows=np.array([row.number for row in started], np.int64).tobytes(),
-            started_cached=np.array([row.num_cached for row in started], np.int32).tobytes(),
-            started_queue_us=np.array([min(row.queued_s, 2000) * 1e6 for row in started]).astype(np.int32).tobytes(),
-        )
-        logprobs = None
-        if news.logprobs is not None:
-            logprobs = _step_logprobs(news, news.logprobs, peer.index)
-        self._mailbox.send(peer, output, logprobs)
 
     def _prompt_logprobs(self, row: Row, found: PromptLogprobRows) -> PromptLogprobs:
         return PromptLogprobs(
@@ -80,6 +78,17 @@ class Outbox:
         peer = self._mailbox.peers.get(row.owner)
         if peer is not None:
             self._mailbox.send(peer, message)
+
+
+def _started(news: StepNews, peer: Peer) -> dict[str, bytes]:
+    """`StepOutput`'s arrays of the peer's rows that got their first token."""
+    started = [row for row in news.started if row.owner == peer.index]
+    queue_us = [min(int(row.queued_s * 1e6), _MAX_INT32) for row in started]
+    return {
+        "started_rows": np.array([row.number for row in started], np.int64).tobytes(),
+        "started_cached": np.array([row.num_cached for row in started], np.int32).tobytes(),
+        "started_queue_us": np.array(queue_us, np.int32).tobytes(),
+    }
 
 
 def _step_logprobs(news: StepNews, found: LogprobRows, owner: int) -> StepLogprobs | None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.batch import Int32s, Int64s, ScheduledBatch, SlotSetup
+from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, SlotSetup
 from engine.config import EnginePlan
 from engine.kv_cache.block_pool import BlockPool
-from engine.kv_cache.manager import Growth, KVCacheManager
+from engine.kv_cache.manager import NO_GROWTH, Growth, KVCacheManager
 from engine.request import Row, RowState
 from engine.slots import Slots
 from engine.waiting_queue import WaitingQueue
@@ -42,6 +42,18 @@ class LaunchedStep:
     chunks: list[Chunk]
 
 
+@dataclass(slots=True)
+class DecodeSet:
+    """Who decodes, ordered by owner. Holds until somebody joins, leaves or nears its end: most steps reuse it."""
+
+    slots: Int32s  # [D]
+    uids: Int64s
+    numbers: Int64s
+    owners: Int32s
+    version: int  # of the membership it was made for
+    steps_left: int  # launches until the first of the rows has none left
+
+
 class Scheduler:
     """Slots, KV blocks and the waiting queue under one policy."""
 
@@ -54,9 +66,11 @@ class Scheduler:
         self.cache = KVCacheManager(self.slots, self.pool, block_size=plan.block_size, hash_key=hash_key)
         self.waiting = WaitingQueue()
         self.num_preemptions = 0
+        self.num_collecting = 0  # rows in that state
         self._eos_ids = eos_ids
         self._chunked = enable_chunked_prefill
         self._prefilling: list[Row] = []  # RUNNING rows whose known tokens are not all launched, oldest first
+        self._decode_set: DecodeSet | None = None
         self._step = 0
 
     def add(self, row: Row) -> None:
@@ -72,6 +86,7 @@ class Scheduler:
             self._give_blocks_back(row)
             self.slots.leave(row.slot)
         elif row.state is RowState.COLLECTING:
+            self.num_collecting -= 1
             self.slots.leave(row.slot)
         row.state = RowState.ENDED
         self.release_siblings(row)
@@ -90,35 +105,51 @@ class Scheduler:
     def requeue(self, row: Row) -> None:
         """A preempted row whose last launched step is in waits again, with every accepted token."""
         row.tokens = self.slots.known_of(row.slot)
+        self.num_collecting -= 1
         self.slots.leave(row.slot)
         self.waiting.push(row)
 
     def plan(self) -> LaunchedStep | None:
         """The next step, or None where no row can run. What it plans counts as launched."""
         num_preemptions = self.num_preemptions
-        growths = [self._grow_decode_rows()]
-        decode_slots = self._decode_slots()
-        budget = self.plan_sizes.max_num_batched_tokens - len(decode_slots)
+        decode, growth = self._grow_decode_rows()
+        growths = [growth]
+        budget = self.plan_sizes.max_num_batched_tokens - len(decode.slots)
         chunks: list[Chunk] = []
         budget = self._continue_prefills(chunks, budget)
         setups: list[SlotSetup] = []
         if self.num_preemptions == num_preemptions:  # else the row just preempted would come back at once
             setups = self._admit(chunks, growths, budget)
-        if not len(decode_slots) and not chunks:
+        if not len(decode.slots) and not chunks:
             return None
-        return self._launch(decode_slots, chunks, setups, growths)
+        return self._launch(decode, chunks, setups, growths)
 
     # --- decode rows ---
 
-    def _decode_slots(self) -> Int32s:
-        slots = self.slots
-        return np.flatnonzero(slots.decoding & (slots.num_launched < slots.max_total - 1)).astype(np.int32)
+    def _decoding(self) -> DecodeSet:
+        """Rows that decode in the next step; a row whose last token is launched already is none of them."""
+        held, slots = self._decode_set, self.slots
+        if held is not None and held.version == slots.version and held.steps_left > 0:
+            return held
+        found = np.flatnonzero(slots.decoding & (slots.num_launched < slots.max_total - 1))
+        where: Int32s = found[np.argsort(slots.owner[found], kind="stable")].astype(np.int32)
+        left = slots.max_total[where] - 1 - slots.num_launched[where]
+        self._decode_set = DecodeSet(
+            slots=where,
+            uids=slots.uid[where],
+            numbers=slots.number[where],
+            owners=slots.owner[where],
+            version=slots.version,
+            steps_left=int(left.min(initial=2**31 - 1)),
+        )
+        return self._decode_set
 
-    def _grow_decode_rows(self) -> Growth:
+    def _grow_decode_rows(self) -> tuple[DecodeSet, Growth]:
         while True:
-            needy = self.cache.needy(self._decode_slots())
+            decode = self._decoding()
+            needy = self.cache.needy(decode.slots)
             if len(needy) <= self.pool.num_available:
-                return self.cache.grow(needy)
+                return decode, self.cache.grow(needy) if len(needy) else NO_GROWTH
             self._preempt(self._youngest())
 
     def _youngest(self) -> Row:
@@ -128,7 +159,8 @@ class Scheduler:
     def _preempt(self, row: Row) -> None:
         self.num_preemptions += 1
         self._give_blocks_back(row)
-        self.slots.decoding[row.slot] = False
+        self.slots.set_decoding(np.array([row.slot]), decoding=False)
+        self.num_collecting += 1
         row.state = RowState.COLLECTING
         if self.slots.num_in_flight[row.slot] == 0:
             self.requeue(row)
@@ -194,43 +226,53 @@ class Scheduler:
     # --- the step as plain data ---
 
     def _launch(
-        self, decode_slots: Int32s, chunks: list[Chunk], setups: list[SlotSetup], growths: list[Growth]
+        self, decode: DecodeSet, chunks: list[Chunk], setups: list[SlotSetup], growths: list[Growth]
     ) -> LaunchedStep:
         slots = self.slots
         self._step += 1
-        chunk_slots = np.array([chunk.row.slot for chunk in chunks], np.int32)
-        starts = np.array([chunk.start for chunk in chunks], np.int32)
-        lengths = np.array([chunk.length for chunk in chunks], np.int32)
-        samples = np.array([chunk.samples for chunk in chunks], np.bool_)
-        decode_positions = slots.num_launched[decode_slots]
-        sampled = np.concatenate([decode_slots, chunk_slots[samples]])
+        positions = slots.num_launched[decode.slots]
+        work = _chunk_arrays(chunks) if chunks else _NO_CHUNKS
         batch = ScheduledBatch(
             step=self._step,
             setups=setups,
-            block_slots=np.concatenate([growth.slots for growth in growths]),
-            block_columns=np.concatenate([growth.columns for growth in growths]),
-            block_ids=np.concatenate([growth.ids for growth in growths]),
-            decode_slots=decode_slots,
-            decode_positions=decode_positions,
-            chunk_slots=chunk_slots,
-            chunk_starts=starts,
-            chunk_lengths=lengths,
-            chunk_samples=samples,
-            chunk_prompt_logprobs=np.array([_prompt_logprobs(chunk.row) for chunk in chunks], np.int32),
+            block_slots=_joined([growth.slots for growth in growths]),
+            block_columns=_joined([growth.columns for growth in growths]),
+            block_ids=_joined([growth.ids for growth in growths]),
+            decode_slots=decode.slots,
+            decode_positions=positions,
+            chunk_slots=work.slots,
+            chunk_starts=work.starts,
+            chunk_lengths=work.lengths,
+            chunk_samples=work.samples,
+            chunk_prompt_logprobs=work.prompt_logprobs,
         )
-        slots.num_launched[decode_slots] += 1
-        slots.num_in_flight[decode_slots] += 1
-        slots.num_in_flight[chunk_slots] += 1
-        slots.decoding[chunk_slots[samples]] = True
-        return LaunchedStep(
+        slots.num_launched[decode.slots] += 1
+        slots.num_in_flight[decode.slots] += 1
+        decode.steps_left -= 1
+        if not chunks:
+            return LaunchedStep(
+                batch=batch,
+                slots=decode.slots,
+                uids=decode.uids,
+                numbers=decode.numbers,
+                owners=decode.owners,
+                positions=positions,
+                chunks=chunks,
+            )
+        slots.num_in_flight[work.slots] += 1
+        ending = work.slots[work.samples]
+        last_positions = (work.starts + work.lengths - 1)[work.samples]
+        launched = LaunchedStep(
             batch=batch,
-            slots=sampled,
-            uids=slots.uid[sampled],
-            numbers=slots.number[sampled],
-            owners=slots.owner[sampled],
-            positions=np.concatenate([decode_positions, (starts + lengths - 1)[samples]]),
+            slots=np.concatenate([decode.slots, ending]),
+            uids=np.concatenate([decode.uids, slots.uid[ending]]),
+            numbers=np.concatenate([decode.numbers, slots.number[ending]]),
+            owners=np.concatenate([decode.owners, slots.owner[ending]]),
+            positions=np.concatenate([positions, last_positions]),
             chunks=chunks,
         )
+        slots.set_decoding(ending, decoding=True)
+        return launched
 
     def check(self) -> None:
         """Raise AssertionError unless every invariant of slots, blocks and queue holds."""
@@ -240,6 +282,34 @@ class Scheduler:
         for row in self._prefilling:
             assert row.state is RowState.RUNNING, "a prefilling row does not run"
             assert self.slots.num_launched[row.slot] < row.num_known, "a prefilling row has nothing left"
+
+
+@dataclass(frozen=True, slots=True)
+class _ChunkArrays:
+    """The step's chunks as the arrays of `ScheduledBatch`, all [C]."""
+
+    slots: Int32s
+    starts: Int32s
+    lengths: Int32s
+    samples: Bools
+    prompt_logprobs: Int32s
+
+
+def _chunk_arrays(chunks: list[Chunk]) -> _ChunkArrays:
+    return _ChunkArrays(
+        slots=np.array([chunk.row.slot for chunk in chunks], np.int32),
+        starts=np.array([chunk.start for chunk in chunks], np.int32),
+        lengths=np.array([chunk.length for chunk in chunks], np.int32),
+        samples=np.array([chunk.samples for chunk in chunks], np.bool_),
+        prompt_logprobs=np.array([_prompt_logprobs(chunk.row) for chunk in chunks], np.int32),
+    )
+
+
+_NO_CHUNKS = _chunk_arrays([])
+
+
+def _joined(arrays: list[Int32s]) -> Int32s:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _prompt_logprobs(row: Row) -> int:

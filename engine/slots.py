@@ -39,6 +39,7 @@ class Slots:
         self.tokens = np.zeros((size, plan.max_model_len), np.int32)
         self.stop_ids = np.full((size, 4), _NO_TOKEN, np.int32)  # [S, W]; W grows with the widest row
         self.rows: list[Row | None] = [None] * size
+        self.version = 0  # raised whenever the set of decoding rows changes
         self._free = list(range(size - 1, -1, -1))
 
     @property
@@ -78,8 +79,14 @@ class Slots:
         self.rows[slot] = None
         self.uid[slot] = FREE
         self.decoding[slot] = False
+        self.version += 1
         self.num_blocks[slot] = 0
         self._free.append(slot)
+
+    def set_decoding(self, slots: Int32s, *, decoding: bool) -> None:
+        """These rows decode from the next step on, or no longer."""
+        self.decoding[slots] = decoding
+        self.version += 1
 
     def blocks_of(self, slot: int) -> Int32s:
         """The slot's block table, as long as it is filled."""

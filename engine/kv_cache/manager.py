@@ -28,6 +28,10 @@ class Growth:
     ids: Int32s
 
 
+_NONE = np.zeros(0, np.int32)
+NO_GROWTH = Growth(_NONE, _NONE, _NONE)
+
+
 class KVCacheManager:
     """Keeps the block tables in `Slots` and the counts in `BlockPool` in step."""
 
