@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             return _INTERRUPTED
         finally:
-            client.close()
+            runner.run(client.close())
 
 
 class Chat:

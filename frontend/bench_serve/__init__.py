@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 async def _find_target(arguments: argparse.Namespace) -> Target:
     client = HttpClient(arguments.url, api_key=arguments.api_key)
     model = arguments.model or await first_model(client)
-    client.close()
+    await client.close()
     return Target(
         url=arguments.url,
         api_key=arguments.api_key,

@@ -39,7 +39,7 @@ async def _send_all(job: Job, start_s: float) -> None:
             await _sleep_until(start_s + request.due_s)
             await permits.acquire()
             group.create_task(_send(client, job, request, start_s)).add_done_callback(lambda _: permits.release())
-    client.close()
+    await client.close()
 
 
 async def _send(client: HttpClient, job: Job, request: Timed, start_s: float) -> None:

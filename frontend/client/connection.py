@@ -66,9 +66,11 @@ class Connection(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Whether another exchange may follow now: a server's close shows on the socket before the loop sees it."""
+        if not self.reusable:
+            return False
         poll = select.poll()
         poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return self.reusable and not poll.poll(0)
+        return not poll.poll(0)
 
     def abort(self) -> None:
         """Close without waiting for anything."""

@@ -52,10 +52,11 @@ class HttpClient:
         head = f"POST {self._prefix}{path} HTTP/1.1\r\n{self._fields}{length}\r\n"
         return await self._send(head.encode() + body, on_event)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the idle connections; those in use end with their exchange."""
         while self._idle:
             self._idle.pop().abort()
+        await asyncio.sleep(0)  # a transport gives its socket back one turn of the loop after its abort
 
     async def _send(self, request: bytes, on_event: EventHandler | None) -> Answer:
         answer = Exchange(on_event)
