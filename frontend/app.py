@@ -1,0 +1,97 @@
+"""`build_app(services)`: routes, error handlers and docs. No logic of its own, no globals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from frontend.endpoints.routes import ApiRoute, api_routes
+from frontend.errors import ApiError, from_exception, unknown_path, wrong_method
+from frontend.openai_bodies.answers import ErrorAnswer
+from frontend.services import Services
+from headrace import __version__
+from protocol.errors import InvalidField
+
+_SCHEMAS = "#/components/schemas/{name}"
+
+
+def build_app(services: Services) -> FastAPI:
+    """The application of one API server."""
+    routes = api_routes(services)
+    app = _DocumentedApp(routes, with_docs=not services.settings.disable_fastapi_docs)
+    for route in routes:
+        app.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=[route.method],
+            summary=route.summary,
+            response_model=None,
+            openapi_extra=_openapi_of(route),
+        )
+    for kind in (ApiError, InvalidField, Exception):
+        app.add_exception_handler(kind, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    return app
+
+
+class _DocumentedApp(FastAPI):
+    """FastAPI whose schemas come from our msgspec types."""
+
+    def __init__(self, routes: Sequence[ApiRoute], *, with_docs: bool) -> None:
+        super().__init__(
+            title="Headrace",
+            version=__version__,
+            openapi_url="/openapi.json" if with_docs else None,
+            redirect_slashes=False,
+        )
+        self._types = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
+
+    def openapi(self) -> dict[str, Any]:
+        """Made at the first question."""
+        if not self.openapi_schema:
+            document = super().openapi()
+            _, schemas = msgspec.json.schema_components([*self._types, ErrorAnswer], ref_template=_SCHEMAS)
+            document.setdefault("components", {})["schemas"] = schemas
+        return self.openapi_schema or document
+
+
+def _openapi_of(route: ApiRoute) -> dict[str, Any]:
+    responses: dict[str, Any] = {"4XX": _content_of(ErrorAnswer, "Refused"), "5XX": _content_of(ErrorAnswer, "Failed")}
+    if route.answer is not None:
+        responses["200"] = _content_of(route.answer, "Successful Response")
+    extra: dict[str, Any] = {"responses": responses}
+    if route.body is not None:
+        extra["requestBody"] = {"required": True, **_content_of(route.body, "")}
+    return extra
+
+
+def _content_of(kind: Any, description: str) -> dict[str, Any]:
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=_SCHEMAS)
+    content: dict[str, Any] = {"content": {"application/json": {"schema": schema}}}
+    return content | {"description": description} if description else content
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    api_error = from_exception(error)
+    headers = {name.decode(): value.decode() for name, value in api_error.headers}
+    return Response(api_error.body, api_error.status, headers, media_type="application/json")
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """What routing itself raises: no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        response = await _answer_error(request, wrong_method(request.method, request.url.path))
+        response.headers.update(error.headers or {})
+        return response
+    return await _answer_error(request, unknown_path(request.url.path) if error.status_code == 404 else error)
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """The client left while its body was read."""
+    return Response(status_code=400)

@@ -1,0 +1,1 @@
+"""One file per URL family: read a body, call generation, write an answer."""

@@ -1,0 +1,46 @@
+"""A body's messages as the plain dictionaries that a chat template reads."""
+
+from typing import Any
+
+from frontend.errors import invalid
+from frontend.openai_bodies.chat import ContentPart, Message
+
+
+def to_template_messages(messages: list[Message]) -> list[dict[str, Any]]:
+    """Raises `ApiError` 400, naming the message, for content that is no text and for tool calls."""
+    if not messages:
+        raise invalid("messages", "messages must hold at least one message.")
+    return [_to_dict(message, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def _to_dict(message: Message, path: str) -> dict[str, Any]:
+    if message.tool_calls or message.function_call or message.role in ("tool", "function"):
+        raise invalid(path, f"{path}: tools are not supported; leave the message out.")
+    if message.content is None:
+        raise invalid(f"{path}.content", f"{path}.content is required.")
+    template_message: dict[str, Any] = {"role": message.role, "content": _content(message.content, f"{path}.content")}
+    if message.name is not None:
+        template_message["name"] = message.name
+    return template_message
+
+
+def _content(content: str | list[ContentPart], path: str) -> str | list[dict[str, str]]:
+    if isinstance(content, str):
+        return content
+    return [{"type": "text", "text": _text_of(part, f"{path}[{index}]")} for index, part in enumerate(content)]
+
+
+def _text_of(part: ContentPart, path: str) -> str:
+    if part.type != "text":
+        raise invalid(path, f"{path}: content of type {part.type!r} is not supported; the model reads text only.")
+    if part.text is None:
+        raise invalid(f"{path}.text", f"{path}.text is required.")
+    return part.text
+
+
+def last_assistant_text(messages: list[Message]) -> str:
+    """What `echo` puts before the answer: the message that the answer continues, if the assistant began it."""
+    last = messages[-1]
+    if last.role != "assistant" or last.content is None:
+        return ""
+    return last.content if isinstance(last.content, str) else "".join(part.text or "" for part in last.content)
