@@ -130,7 +130,7 @@ class EngineCore:
             self.mailbox.send(peer, _failure(self.mailbox.epoch, message, refusal))
             return
         peer.rows.update({row.number: row for row in rows})
-        self.scheduler.add(rows[0])
+        self.scheduler.add(rows)
 
     def _abort(self, peer: Peer, number: int) -> None:
         row = peer.rows.pop(number, None)

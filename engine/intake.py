@@ -8,7 +8,7 @@ import time
 
 from engine.batch import Int32s
 from engine.config import EnginePlan
-from engine.request import Row, RowState, known_tokens
+from engine.request import Row, known_tokens
 from engine.waiting_queue import WaitingQueue
 from protocol.block_hash import HASH_BYTES, chain_root
 from protocol.errors import InvalidField
@@ -43,7 +43,7 @@ class Intake:
         self._arrivals = 0
 
     def rows_of(self, owner: int, submit: Submit) -> list[Row]:
-        """The rows of a submit; all but the first are HELD as its siblings. Raises `Refusal`."""
+        """The rows of a submit, NEW. Raises `Refusal`."""
         tokens = known_tokens(submit)
         prompt_len = len(submit.prompt) // 4
         self._check_request(submit, tokens, prompt_len)
@@ -65,12 +65,10 @@ class Intake:
                 root=root,
                 order=(priority, self._arrivals),
                 arrived_at=time.monotonic(),
-                state=RowState.WAITING if choice == 0 else RowState.HELD,
             )
             for choice in range(submit.num_choices)
         ]
         self._next_uid += len(rows)
-        rows[0].siblings = rows[1:]
         return rows
 
     def _check_request(self, submit: Submit, tokens: Int32s, prompt_len: int) -> None:

@@ -12,6 +12,7 @@ from protocol.messages import Submit
 class RowState(Enum):
     """Where a row is. ENDED is final."""
 
+    NEW = auto()
     HELD = auto()  # a later choice of n: waits until the first one's prompt is in the prefix index
     WAITING = auto()
     RUNNING = auto()  # has a slot and blocks
@@ -35,7 +36,7 @@ class Row:
     root: bytes  # of the hash chain
     order: tuple[int, int]  # (priority, arrival): the smallest is served first and preempted last
     arrived_at: float  # time.monotonic()
-    state: RowState = RowState.WAITING
+    state: RowState = RowState.NEW
     slot: int = -1  # valid while RUNNING or COLLECTING
     started: bool = False  # has been given its first token of this attempt
     num_cached: int = 0  # prompt tokens that the prefix cache spared at the first admission

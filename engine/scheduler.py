@@ -73,14 +73,16 @@ class Scheduler:
         self._decode_set: DecodeSet | None = None
         self._step = 0
 
-    def add(self, row: Row) -> None:
-        """A row begins to wait, unless it ended before (a sibling that was aborted while it was held)."""
-        if row.state is not RowState.ENDED:
-            self.waiting.push(row)
+    def add(self, rows: list[Row]) -> None:
+        """The rows of one request begin to wait; later choices until the first one's prompt is computed."""
+        self.waiting.push(rows[0])
+        for sibling in rows[1:]:
+            self.waiting.hold(sibling)
+        rows[0].siblings = rows[1:]
 
     def end(self, row: Row) -> None:
         """A row ends, wherever it is; what it had goes back at once. Nothing happens to a row that has ended."""
-        if row.state is RowState.WAITING:
+        if row.state in (RowState.WAITING, RowState.HELD):
             self.waiting.end(row)
         elif row.state is RowState.RUNNING:
             self._give_blocks_back(row)
@@ -93,14 +95,13 @@ class Scheduler:
 
     def release_siblings(self, row: Row) -> None:
         """The row's prompt is in the index, or will never be: the choices that waited for it may go."""
-        siblings, row.siblings = row.siblings, []
-        if row.state is RowState.ENDED and not row.started:
-            living = [sibling for sibling in siblings if sibling.state is RowState.HELD]
-            if living:
-                living[0].siblings = living[1:]
-            siblings = living[:1]
+        siblings = [sibling for sibling in row.siblings if sibling.state is RowState.HELD]
+        row.siblings = []
+        if row.state is RowState.ENDED and not row.started and siblings:
+            siblings[0].siblings = siblings[1:]  # computes the prompt in its place
+            siblings = siblings[:1]
         for sibling in siblings:
-            self.add(sibling)
+            self.waiting.push(sibling)
 
     def requeue(self, row: Row) -> None:
         """A preempted row whose last launched step is in waits again, with every accepted token."""

@@ -10,15 +10,24 @@ class WaitingQueue:
 
     def __init__(self) -> None:
         self._heap: list[tuple[tuple[int, int], int, Row]] = []
-        self.num_rows = 0
+        self._held: set[Row] = set()
+        self.num_rows = 0  # held ones included
         self.num_tokens = 0
+
+    def hold(self, row: Row) -> None:
+        """A row waits outside the order until it is pushed: a later choice, whose prompt is being computed."""
+        row.state = RowState.HELD
+        self._held.add(row)
+        self._count(row, 1)
 
     def push(self, row: Row) -> None:
         """Put a row where its order says: a preempted row, which is older, comes before newer ones."""
+        if row.state is RowState.HELD:
+            self._held.remove(row)
+        else:
+            self._count(row, 1)
         row.state = RowState.WAITING
         heappush(self._heap, (row.order, row.uid, row))
-        self.num_rows += 1
-        self.num_tokens += row.num_known
 
     def head(self) -> Row | None:
         """The row to be served next."""
@@ -29,20 +38,21 @@ class WaitingQueue:
     def pop(self) -> Row:
         """Take the head, which must exist."""
         row = heappop(self._heap)[2]
-        self._forget(row)
+        self._count(row, -1)
         return row
 
     def end(self, row: Row) -> None:
-        """A waiting row ends."""
+        """A waiting or held row ends."""
+        self._held.discard(row)
         row.state = RowState.ENDED
-        self._forget(row)
+        self._count(row, -1)
 
-    def _forget(self, row: Row) -> None:
-        self.num_rows -= 1
-        self.num_tokens -= row.num_known
+    def _count(self, row: Row, sign: int) -> None:
+        self.num_rows += sign
+        self.num_tokens += sign * row.num_known
 
     def check(self) -> None:
         """Raise AssertionError unless the counts are those of the rows that wait."""
-        waiting = [row for _, _, row in self._heap if row.state is RowState.WAITING]
+        waiting = [row for _, _, row in self._heap if row.state is RowState.WAITING] + list(self._held)
         assert len(waiting) == self.num_rows, "num_rows differs from the heap"
         assert sum(row.num_known for row in waiting) == self.num_tokens, "num_tokens differs from the heap"

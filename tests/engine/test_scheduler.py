@@ -75,7 +75,7 @@ class Bench:
         for row in rows:
             self.rows[row.number] = row
             self.tokens[row.number] = []
-        self.scheduler.add(rows[0])
+        self.scheduler.add(rows)
         return rows
 
     def step(self) -> StepNews | None:
