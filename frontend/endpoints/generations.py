@@ -38,9 +38,8 @@ class Generations:
         self._generations: list[Generation] = []
         try:
             for index, request in enumerate(plan.requests):
-                self._generations.append(
-                    start_generation(services, request, _PromptSink(self, index, request.num_choices))
-                )
+                prompt_sink = _PromptSink(self, index, request.num_choices)
+                self._generations.append(start_generation(services, request, prompt_sink))
         except Exception:
             self.cancel()
             raise

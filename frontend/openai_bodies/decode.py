@@ -3,11 +3,13 @@
 import re
 import types
 import typing
+from functools import reduce
+from operator import or_
 from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
-from frontend.errors import ApiError, invalid
+from frontend.errors import invalid
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -31,9 +33,7 @@ class BodyDecoder(Generic[Body]):
     def decode(self, data: bytes) -> Body:
         """The body. Raises `ApiError` 400."""
         if _is_deeper(data, self._max_depth):
-            raise invalid(
-                None, f"The body is nested deeper than {self._max_depth} levels, the limit (--max-json-depth)."
-            )
+            raise invalid(None, f"The body is nested deeper than {self._max_depth} levels (--max-json-depth).")
         try:
             body: Body = self._decoder.decode(data)
             return body
@@ -87,5 +87,5 @@ def _forbid_unknown_fields(kind: Any) -> Any:
     if origin in (typing.Union, types.UnionType, list):
         strict_inner = tuple(_forbid_unknown_fields(arm) for arm in inner)
         if any(new is not old for new, old in zip(strict_inner, inner, strict=True)):
-            return list[strict_inner] if origin is list else typing.Union[strict_inner]  # type: ignore[valid-type]
+            return list[strict_inner] if origin is list else reduce(or_, strict_inner)  # type: ignore[valid-type]
     return kind
