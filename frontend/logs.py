@@ -6,7 +6,7 @@ import sys
 _FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s [{process}] %(message)s"
 
 
-def configure_logging(process: str, *, level: str, uvicorn_level: str = "warning", access_log: bool = False) -> None:
+def configure_logging(process: str, *, level: str, uvicorn_level: str = "warning") -> None:
     """Set up this process's log. `process` names it and its place; uvicorn's lines go the same way."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT.format(process=process), datefmt="%H:%M:%S"))
@@ -17,4 +17,3 @@ def configure_logging(process: str, *, level: str, uvicorn_level: str = "warning
     # uvicorn's own level below debug
     logging.addLevelName(5, "TRACE")
     logging.getLogger("uvicorn").setLevel(uvicorn_level.upper())
-    logging.getLogger("uvicorn.access").disabled = not access_log

@@ -10,11 +10,10 @@ from frontend.settings import Settings
 from frontend.supervisor.errors import StartError
 from frontend.supervisor.listener import Listener, bind_listener
 from frontend.supervisor.open_files import raise_open_files_limit
-from frontend.supervisor.programs import ENGINE_COMMAND, Premises, engine_threads
+from frontend.supervisor.programs import ENGINE_COMMAND, Premises, engine_threads, num_cores
 from frontend.supervisor.run_dir import run_directory
 from frontend.supervisor.signals import SignalNotes
 from frontend.supervisor.supervision import Supervision
-from protocol.process import ExitStatus
 from protocol.scoreboard import Scoreboard
 
 logger = logging.getLogger("headrace.supervisor")
@@ -49,5 +48,12 @@ def _announce(settings: Settings, listener: Listener) -> None:
     logger.info("listening on %s", listener.url)
     if listener.on_all_interfaces:
         logger.warning("it can be reached from other machines, without a key; --host 127.0.0.1 keeps it to this one")
-    cores, threads, count = engine_threads(), engine_threads(), settings.api_server_count
-    logger.info("%d API servers of one thread each; on the CPU the engine core computes with %d", count, threads)
+    cores, count = num_cores(), settings.api_server_count
+    logger.info(
+        "%d cores: the engine core computes on the CPU with %d threads, %d API servers with one each",
+        cores,
+        engine_threads(),
+        count,
+    )
+    if cores < count + 1:
+        logger.warning("%d cores are fewer than API servers and engine core together; they will take turns", cores)

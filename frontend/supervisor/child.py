@@ -74,7 +74,7 @@ def spawn(
     Only from the main thread: a child's PR_SET_PDEATHSIG fires when the thread that forked it ends (tried).
     """
     ours, theirs = control_pair()
-    ours.setblocking(False)
+    ours.settimeout(0)
     with theirs, _as_file(launch(theirs.fileno())) as stdin:
         process = subprocess.Popen(
             command,

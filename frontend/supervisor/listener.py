@@ -20,7 +20,7 @@ class Listener:
     """A bound, listening, non-blocking socket."""
 
     def __init__(self, sock: socket.socket, *, url: str, on_all_interfaces: bool = False) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)
         self.socket = sock
         self.url = url
         self.on_all_interfaces = on_all_interfaces
@@ -149,7 +149,7 @@ def _remove_stale_socket(path: str) -> None:
     if not is_socket:
         raise StartError(ExitStatus.CANNOT_START, f"--uds {path} exists and is no socket; name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog, too, means that somebody listens
+        probe.settimeout(0)  # a full backlog, too, means that somebody listens
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -26,14 +26,20 @@ _HASH_KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Premises:
-    """What every child of this server is started from."""
+class EnginePremises:
+    """What an engine core is started from, with a server around it or without."""
 
     settings: Settings
-    listener: Listener
     run_dir: Path
     scoreboard: Scoreboard
-    engine_command: Sequence[str]
+    engine_command: Sequence[str] = ENGINE_COMMAND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Premises(EnginePremises):
+    """What every child of this server is started from."""
+
+    listener: Listener
 
 
 def new_life() -> int:
@@ -41,9 +47,14 @@ def new_life() -> int:
     return int.from_bytes(os.urandom(8), "little") or 1
 
 
+def num_cores() -> int:
+    """Those that this server may run on."""
+    return len(os.sched_getaffinity(0))
+
+
 def engine_threads() -> int:
     """Threads of the engine core on the CPU: one core is left to the API servers."""
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return max(1, num_cores() - 1)
 
 
 def spawn_api_server(premises: Premises, *, place: int, life: int) -> Child:
@@ -89,7 +100,7 @@ def spawn_prepare_model(premises: Premises, *, answer_fd: int) -> Child:
     return spawn(_PREPARE_COMMAND, name="model", launch=launch, environment=_environment(), stdout=answer_fd)
 
 
-def spawn_engine_core(premises: Premises, model: ModelFiles) -> tuple[Child, EngineStarted]:
+def spawn_engine_core(premises: EnginePremises, model: ModelFiles) -> tuple[Child, EngineStarted]:
     """The engine core, and what API servers must know of it."""
     epoch = new_life()
     started = EngineStarted(rank=0, epoch=epoch, address=engine_address(premises.run_dir, 0, epoch))
@@ -107,7 +118,9 @@ def spawn_engine_core(premises: Premises, model: ModelFiles) -> tuple[Child, Eng
     return child, started
 
 
-def _engine_config(premises: Premises, model: ModelFiles, started: EngineStarted, control_fd: int) -> EngineConfig:
+def _engine_config(
+    premises: EnginePremises, model: ModelFiles, started: EngineStarted, control_fd: int
+) -> EngineConfig:
     settings = premises.settings
     return EngineConfig(
         rank=started.rank,

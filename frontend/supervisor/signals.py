@@ -13,8 +13,8 @@ class SignalNotes:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        self._reader.settimeout(0)
+        self._writer.settimeout(0)
 
     def fileno(self) -> int:
         """Readable when there are notes to take."""
