@@ -95,7 +95,7 @@ class GGUFHeader:
         if kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, kind) or type(value) is not kind:  # a bool is no int here
-            raise GGUFError(f"{self.path}: {key} is a {type(value).__name__}; a {kind.__name__} is needed")
+            raise GGUFError(f"{self.path}: {key} must be of type {kind.__name__}, not {type(value).__name__}")
         return value
 
     def get(self, key: str, kind: type[T]) -> T:

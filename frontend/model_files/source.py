@@ -62,7 +62,7 @@ def _existing_file(name: str) -> Path:
 
 def _folder(name: str, *, revision: str | None, weights: bool) -> Path:
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path.absolute()
     if name.startswith((".", "/", "~")) or path.exists() or not _HUB_ID.fullmatch(name):
         raise ModelFilesError(

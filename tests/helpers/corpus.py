@@ -1,0 +1,27 @@
+"""Texts that tokenizers and detokenizers stumble over."""
+
+TEXTS = [
+    "",
+    " ",
+    "Hello, world!",
+    "  two  spaces,\ttabs\t\tand\n\nnew lines \r\n at the end \n",
+    "I'm you're we'LL they'd CAN'T 'twas 'S",
+    "1 12 123 1234567890 3.14159 1e-10 ½ ² ٣ ४",
+    "naïve café Straße Ærøskøbing ﬁne e\u0301 A\u030a",
+    "Съешь же ещё этих мягких французских булок",
+    "敏捷的棕色狐狸跳过懒狗。素早い茶色の狐は怠け者の犬を飛び越える。",
+    "다람쥐 헌 쳇바퀴에 타고파",
+    "الثعلب البني السريع يقفز فوق الكلب",
+    "השועל החום המהיר קופץ",
+    "चपल भूरी लोमड़ी आलसी कुत्ते के ऊपर कूदती है",
+    "สุนัขจิ้งจอกสีน้ำตาล",
+    "😀 👩‍👩‍👧‍👦 🇫🇷 👍🏽 ☃️",
+    "def f(x):\n    return {'a': [1, 2], \"b\": x**2}  # comment\n\n\n",
+    "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|> <|im_end|><|endoftext|> x<|im_end|>",
+    "a\u00a0b\u2003c\u200bd\ufeffe\u2028f\x00g\x07h\x1bi",
+    "https://example.com/a?b=c&d=%20#frag user@example.com",
+    "x" * 300 + " " * 50 + "=" * 77 + "\n" * 20,
+    "MiXeD CaSe WORDSInCamelCase snake_case kebab-case $100 €5 #tag @name ... !? — “quoted” ‘it’s’",
+    "\U0001d54f\U00020000\ue000\uffff\U0010ffff",
+]
