@@ -9,8 +9,12 @@ from torch import Tensor
 
 from engine.execution.slot_tables import SlotTables
 from engine.kernels.paged_attention import RowGroup
+from engine.models.shape import ModelShape
 
 Ints = npt.NDArray[np.int64]
+
+# What one group may gather of a layer's KV cache; on the CPU it should stay in the last-level cache.
+WORKSPACE_BYTES = {"cpu": 16 * 2**20, "cuda": 256 * 2**20}
 
 # Below these, lengths are alike: padding costs less than another group would.
 MIN_KEYS = 256
@@ -18,21 +22,14 @@ MIN_QUERIES = 4
 
 
 class AttentionGrouper:
-    def __init__(
-        self,
-        tables: SlotTables,
-        *,
-        heads_per_kv_head: int,
-        bytes_per_token: int,
-        workspace_bytes: int,
-        sliding_window: int | None,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, tables: SlotTables, shape: ModelShape, dtype: torch.dtype) -> None:
+        workspace_bytes = WORKSPACE_BYTES[tables.device.type]
+        bytes_per_key = 2 * shape.num_kv_heads * shape.head_dim * dtype.itemsize
         self._tables = tables
-        self._share = heads_per_kv_head
-        self._max_keys = max(1, workspace_bytes // bytes_per_token)  # gathered by one group
+        self._share = shape.num_heads // shape.num_kv_heads
+        self._max_keys = max(1, workspace_bytes // bytes_per_key)  # gathered by one group
         self._max_scores = workspace_bytes  # entries of one group's mask
-        self._window = sliding_window
+        self._window = shape.sliding_window
         self._dtype = dtype
 
     def groups(self, slots: Ints, starts: Ints, lengths: Ints, first: Ints) -> list[RowGroup]:
@@ -44,7 +41,7 @@ class AttentionGrouper:
         ]
 
     def _alike(self, lengths: Ints, ends: Ints) -> Iterator[Ints]:
-        """Rows whose counts of queries and of keys differ by a factor of two at most, as many as the workspace takes."""
+        """Rows whose counts of queries and keys differ by a factor of two at most, as many as the workspace takes."""
         classes = _power(lengths, MIN_QUERIES) * 64 + _power(ends, MIN_KEYS)
         for value in np.unique(classes):
             rows = np.flatnonzero(classes == value)
@@ -86,10 +83,12 @@ class AttentionGrouper:
 
 def _power(numbers: Ints, least: int) -> Ints:
     """The power of two that reaches each number, counted from `least`."""
-    return np.ceil(np.log2(np.maximum(numbers, least) / least)).astype(np.int64)
+    powers: Ints = np.ceil(np.log2(np.maximum(numbers, least) / least)).astype(np.int64)
+    return powers
 
 
 def _runs(first: Ints, lengths: Ints) -> Ints:
     """first[0], first[0] + 1, ... for lengths[0] numbers, then the same for the next."""
     offsets = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(first - offsets, lengths)
+    places: Ints = np.arange(lengths.sum()) + np.repeat(first - offsets, lengths)
+    return places

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Int32s, ScheduledBatch, SlotSetup
+from engine.batch import Int32s, Int64s, ScheduledBatch, SlotSetup
 from engine.config import EnginePlan
 
 
@@ -32,8 +32,9 @@ class SlotTables:
     def tokens(self, slots: Tensor, positions: Tensor) -> Tensor:
         return self.history.view(-1).index_select(0, slots * self.history_width + positions)
 
-    def write_token(self, slots: Tensor, positions: Tensor, tokens: Tensor) -> None:
-        self.history.view(-1).index_copy_(0, slots * self.history_width + positions, tokens.to(torch.int32))
+    def write(self, slots: Int64s, positions: Int64s, tokens: Tensor) -> None:
+        places = torch.from_numpy(slots * self.history_width + positions).to(self.device)
+        self.history.view(-1).index_copy_(0, places, tokens.to(torch.int32))
 
     def cache_slots(self, slots: Tensor, positions: Tensor) -> Tensor:
         """Where in the KV cache each token lies: block * block size + offset."""

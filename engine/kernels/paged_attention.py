@@ -63,5 +63,5 @@ def _attend(q: Tensor, cache: Tensor, group: RowGroup) -> Tensor:
     queries = queries.permute(0, 2, 3, 1, 4).flatten(2, 3)
     kv = cache.index_select(0, group.blocks).view(group.num_rows, -1, 2, kv_heads, head_dim).permute(2, 0, 3, 1, 4)
     out = functional.scaled_dot_product_attention(queries, kv[0], kv[1], attn_mask=group.mask)
-    out = out.unflatten(2, (share, -1)).permute(0, 3, 1, 2, 4).reshape(padded.shape)
+    out = out.view(*out.shape[:2], share, -1, head_dim).permute(0, 3, 1, 2, 4).reshape(padded.shape)
     return out if group.places is None else out.index_select(0, group.places)

@@ -19,7 +19,8 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Ten
 def rms_norm_twin(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = x.float()
     scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (wide * scale).to(x.dtype).mul_(weight)
+    normed: Tensor = (wide * scale).to(x.dtype)
+    return normed.mul_(weight)
 
 
 def add_rms_norm_twin(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -47,8 +47,8 @@ def rotate_and_store_twin(
         qk[:, : heads.num_heads] = rms_norm(qk[:, : heads.num_heads], q_weight, eps)
         qk[:, heads.num_heads :] = rms_norm(qk[:, heads.num_heads :], k_weight, eps)
     # A pair is (i, i + half): with the halves swapped and half of the sines negated, one multiply-add rotates all.
-    swapped = qk.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    swapped = qk.view(*qk.shape[:2], 2, -1).flip(-2).flatten(-2)
     torch.addcmul(qk * cos, swapped, sin, out=qk)
-    # A value that is not finite must not outlive its row: others read the block later, behind a mask, and 0 * NaN is NaN.
+    # A NaN must not outlive its row: others read the block later, behind a mask, and 0 * NaN is NaN.
     cache.flatten(0, 1).index_copy_(0, slots, kv.nan_to_num().view(len(qkv), 2, heads.num_kv_heads, heads.head_dim))
     return rows[:, : heads.num_heads]

@@ -92,4 +92,5 @@ def _interleaved_heads(header: GGUFHeader, shape: ModelShape) -> dict[str, int]:
 
 def _split_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """Undo the converter's order: in each head it put the rows of a rotated pair side by side, we rotate halves."""
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(rows.shape)
+    pairs = rows.view(heads, -1, 2, *rows.shape[1:])
+    return pairs.transpose(1, 2).reshape(rows.shape)

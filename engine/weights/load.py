@@ -92,7 +92,7 @@ class _Loader:
         fused = torch.empty(
             sum(rows for rows, *_ in dims), *dims[0][1:], dtype=self._placement.compute, device=self._placement.device
         )
-        for name, part in zip(names, fused.split([rows for rows, *_ in dims]), strict=True):
+        for name, part in zip(names, torch.split(fused, [rows for rows, *_ in dims]), strict=True):
             part.copy_(self._source.read(name).to(self._placement.rounded))
         return fused
 

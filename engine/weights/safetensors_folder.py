@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +18,7 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path) -> None:
         self.place = str(folder)
-        self._files: dict[str, safe_open] = {}  # tensor name -> the open file that has it
+        self._files: dict[str, Any] = {}  # tensor name -> the open file that has it
         self._shapes: dict[str, tuple[int, ...]] = {}
         listed = _listed_files(folder)
         for name in sorted(set(listed.values())) if listed else _unlisted_files(folder):
@@ -35,7 +36,7 @@ class SafetensorsFolder:
 
     def _open(self, path: Path, listed: dict[str, str]) -> None:
         try:
-            file = safe_open(path, framework="pt")
+            file: Any = safe_open(path, framework="pt")
             for name in file.keys():  # noqa: SIM118 - not a dict
                 if name in self._files:
                     raise ModelError(f"{path}: tensor {name} is also in another file of the folder")

@@ -1,0 +1,125 @@
+"""Draws tokens from logits: which tokens stay in the race, and the race itself.
+
+All filters become one threshold a row: a token stays if its scaled logit reaches it, so equal logits share their fate
+and no result hangs on the order of a sort. The race is Gumbel-max in two levels, exact in distribution: first over
+runs of `RUN` token ids by the log of each run's total weight, then over the tokens of the winning run. So noise is
+needed for V / RUN + RUN numbers instead of V. Noise is a hash of (row key, run) or (row key, token id) and of nothing
+else: a row draws the same token whatever stands beside it in the batch.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RUN = 64
+NUCLEUS = 256  # top_p without top_k first looks among this many; only rows whose mass lies elsewhere are sorted whole
+
+# SplitMix64's constants as the signed numbers torch computes with; products wrap.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
+_MIX_2 = 0x94D049BB133111EB - 2**64
+_RUN_COUNTERS = 2**32  # beyond every token id
+
+
+def draw(scaled: Tensor, keys: Tensor) -> Tensor:
+    """scaled [S, V] float32, -inf = cannot be drawn, at least one finite a row; keys [S] int64 -> ids [S] int64."""
+    assert scaled.shape[:1] == keys.shape
+    return draw_twin(scaled, keys)
+
+
+def thresholds(scaled: Tensor, top_k: Tensor | None, top_p: Tensor | None, min_p: Tensor | None) -> Tensor:
+    """[S] the least scaled logit that stays; top_k [S] int64 (0 = off), top_p and min_p [S] float32; None: all off.
+
+    top_k keeps the k largest, top_p of these the fewest that make up top_p of their mass, min_p of these those with at
+    least min_p times the largest probability. The largest always stays.
+    """
+    assert top_k is None or top_k.shape == scaled.shape[:1]
+    return thresholds_twin(scaled, top_k, top_p, min_p)
+
+
+def draw_twin(scaled: Tensor, keys: Tensor) -> Tensor:
+    runs = _in_runs(scaled)
+    weights = runs.logsumexp(-1).double()
+    winners = (weights + _gumbel(keys, torch.arange(runs.shape[1], device=keys.device) + _RUN_COUNTERS)).argmax(-1)
+    members = runs[torch.arange(len(runs), device=keys.device), winners].double()
+    ids = winners[:, None] * RUN + torch.arange(RUN, device=keys.device)
+    return ids.gather(1, (members + _gumbel(keys, ids)).argmax(-1, keepdim=True)).squeeze(1)
+
+
+def thresholds_twin(scaled: Tensor, top_k: Tensor | None, top_p: Tensor | None, min_p: Tensor | None) -> Tensor:
+    bound = scaled.new_full(scaled.shape[:1], -torch.inf)
+    largest = None
+    if top_k is not None:
+        largest, bound = _top_k_bound(scaled, top_k)
+    if top_p is not None:
+        bound = torch.maximum(bound, _top_p_bound(scaled, top_p, bound, largest))
+    if min_p is not None:
+        bound = torch.maximum(bound, scaled.amax(-1) + min_p.log())
+    return bound
+
+
+def _top_k_bound(scaled: Tensor, top_k: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest values [S, K] in order, and each row's top_k-th; -inf where top_k is off."""
+    size = scaled.shape[1]
+    limited = torch.where((top_k > 0) & (top_k < size), top_k, 0)
+    largest = _largest(scaled, max(1, int(limited.max())))
+    kth = largest.gather(1, (limited - 1).clamp_min(0)[:, None]).squeeze(1)
+    return largest, torch.where(limited > 0, kth, -torch.inf)
+
+
+def _top_p_bound(scaled: Tensor, top_p: Tensor, bound: Tensor, largest: Tensor | None) -> Tensor:
+    mass = scaled.masked_fill(scaled < bound[:, None], -torch.inf).logsumexp(-1)
+    if largest is None or largest.shape[1] < NUCLEUS:
+        largest = _largest(scaled, min(NUCLEUS, scaled.shape[1]))
+    nucleus, found = _nucleus_bound(largest, top_p, bound, mass)
+    # Where a row's top_k-th value is in the list, so is the nucleus: the list may lack only equals of its last value.
+    rest = (~found & (bound < largest[:, -1])).nonzero().squeeze(1)
+    if len(rest):
+        ordered = scaled.index_select(0, rest).sort(-1, descending=True).values
+        nucleus[rest] = _nucleus_bound(ordered, top_p[rest], bound[rest], mass[rest])[0]
+    return nucleus
+
+
+def _nucleus_bound(ordered: Tensor, top_p: Tensor, bound: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+    """The value at which the mass of the ordered values reaches top_p (else the row's bound), and whether it does."""
+    probabilities = (ordered - mass[:, None]).exp().masked_fill(ordered < bound[:, None], 0.0)
+    reached = probabilities.cumsum(-1) >= top_p[:, None]
+    found, first = reached.max(-1)
+    value = ordered.gather(1, first[:, None]).squeeze(1)
+    return torch.where(found & (top_p < 1.0), value, bound), found | (top_p >= 1.0)
+
+
+def _largest(scaled: Tensor, count: int) -> Tensor:
+    """The `count` largest values of each row, in order.
+
+    They lie in the `count` runs with the largest maxima (up to equals, which have the same value), so that for small
+    counts a sort of a few thousand values does instead of one of the vocabulary.
+    """
+    runs = _in_runs(scaled)
+    if count * 4 > runs.shape[1]:
+        return scaled.topk(count).values
+    best = runs.amax(-1).topk(count).indices
+    return runs.gather(1, best[:, :, None].expand(-1, -1, RUN)).flatten(1).topk(count).values
+
+
+def _in_runs(scaled: Tensor) -> Tensor:
+    """[S, V / RUN, RUN], with -inf behind a vocabulary that is no multiple."""
+    short = -scaled.shape[1] % RUN
+    padded = functional.pad(scaled, (0, short), value=-torch.inf) if short else scaled
+    return padded.view(len(scaled), -1, RUN)
+
+
+def _gumbel(keys: Tensor, counters: Tensor) -> Tensor:
+    """Standard Gumbel noise [S, n] in float64 from keys [S] and counters [n] or [S, n]."""
+    bits = keys[:, None] + counters * _GOLDEN
+    bits = (bits ^ _shifted(bits, 30)) * _MIX_1
+    bits = (bits ^ _shifted(bits, 27)) * _MIX_2
+    uniform = (_shifted(bits ^ _shifted(bits, 31), 11).double() + 0.5) * 2.0**-53
+    noise: Tensor = uniform.log_().neg_().log_().neg_()
+    return noise
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """The logical right shift; torch's fills with the sign."""
+    shifted: Tensor = (bits >> places) & (2 ** (64 - places) - 1)
+    return shifted
