@@ -38,6 +38,7 @@ from protocol.process import (
     receive_to_child,
     send_control,
 )
+from protocol.scoreboard import Row as ScoreboardRow
 from protocol.scoreboard import Scoreboard, State
 from protocol.sockets import HEARTBEAT_INTERVAL_S, bind_router
 
@@ -101,38 +102,55 @@ def run(build: BuildRunner = _build_torch_runner) -> int:
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format=f"%(levelname)s engine {config.rank}: %(message)s")
     control = _Control(config.control_fd)
-    try:
-        _serve(config, control, build)
-    except (ModelError, MemoryError, OSError, zmq.ZMQError) as error:
-        log.debug("start-up failed", exc_info=error)
-        control.say(CannotStart(status=ExitStatus.CANNOT_START, sentence=str(error) or type(error).__name__))
-        return ExitStatus.CANNOT_START
-    return ExitStatus.OK
-
-
-def _serve(config: EngineConfig, control: _Control, build: BuildRunner) -> None:
-    shape = read_shape(config.model.config_dir)
     board = Scoreboard(config.scoreboard_fd).engine_row(config.rank)
     board.begin(config.epoch)
-    context = zmq.Context()
-    router = bind_router(context, config.address)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        mailbox = Mailbox(router, epoch=config.epoch, welcome=_welcome(config, shape), on_peer_end=_no_rows_yet)
-        loaded = _load(config, shape, control, mailbox, build)
-        if loaded is None:
-            return
-        runner, plan = loaded
-        core = EngineCore(config, plan, runner, mailbox, board, eos_ids=shape.eos_token_ids)
-        mailbox.on_peer_end = core.end_peer
-        mailbox.announce_ready(_ready(config, plan))
-        board.set("state", State.READY)
-        control.say(Ready())
-        gc.collect()
-        gc.freeze()  # what start-up has made stays: no later collection walks it
-        _loop(core, control)
+        core = _start(config, control, board, context, build)
+        if core is not None:
+            board.set("state", State.READY)
+            control.say(Ready())
+            _loop(core, control)
+    except _CannotStartError as error:
+        control.say(CannotStart(status=ExitStatus.CANNOT_START, sentence=str(error)))
+        return ExitStatus.CANNOT_START
     finally:
         board.set("state", State.ENDED)
         context.destroy(linger=0)
+    return ExitStatus.OK
+
+
+class _CannotStartError(Exception):
+    """One sentence that says why the engine core does not come up."""
+
+
+def _start(
+    config: EngineConfig,
+    control: _Control,
+    board: ScoreboardRow,
+    context: zmq.Context[zmq.Socket[bytes]],
+    build: BuildRunner,
+) -> EngineCore | None:
+    """From the first look at config.json to a core that can run a step; None: told to stop meanwhile."""
+    try:
+        shape = read_shape(config.model.config_dir)
+        router = bind_router(context, config.address)
+        mailbox = Mailbox(router, epoch=config.epoch, welcome=_welcome(config, shape), on_peer_end=_no_rows_yet)
+        loaded = _load(config, shape, control, mailbox, build)
+    except (ModelError, OSError, zmq.ZMQError) as error:
+        raise _CannotStartError(str(error)) from error
+    except Exception as error:
+        log.exception("the engine core cannot start")
+        raise _CannotStartError(f"{type(error).__name__}: {error}") from error
+    if loaded is None:
+        return None
+    runner, plan = loaded
+    core = EngineCore(config, plan, runner, mailbox, board, eos_ids=shape.eos_token_ids)
+    mailbox.on_peer_end = core.end_peer
+    mailbox.announce_ready(_ready(config, plan))
+    gc.collect()
+    gc.freeze()  # what start-up has made stays: no later collection walks it
+    return core
 
 
 def _load(

@@ -61,4 +61,4 @@ class Row:
 
 def known_tokens(submit: Submit) -> Int32s:
     """Prompt and outputs so far of a `Submit`, int32 [n + m]."""
-    return np.frombuffer(submit.prompt + submit.outputs, np.int32)
+    return np.frombuffer(submit.prompt + submit.outputs, np.int32).copy()  # writable: torch would warn
