@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from frontend.supervisor.errors import StartError
+from protocol.address import engine_address
 from protocol.process import ExitStatus
 
 _PREFIX = "headrace-"
@@ -46,11 +47,24 @@ def remove_stale(base: Path) -> None:
 
 
 def _base() -> Path:
-    """Short paths are needed: a Unix socket's name has at most 107 bytes."""
+    """The first usable place for it. Sockets lie in it, whose paths have to be short."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")  # noqa: TID251 - the login session's setting, not one of ours
-    if os.path.isabs(runtime) and os.access(runtime, os.W_OK | os.X_OK):
+    if os.path.isabs(runtime) and os.access(runtime, os.W_OK | os.X_OK) and _is_short(Path(runtime)):
         return Path(runtime)
-    return Path(tempfile.gettempdir())
+    base = Path(tempfile.gettempdir())
+    if not _is_short(base):
+        raise StartError(
+            ExitStatus.WRONG_SETTINGS, f"sockets in {base} would have too long a path; set TMPDIR to a shorter one"
+        )
+    return base
+
+
+def _is_short(base: Path) -> bool:
+    try:
+        engine_address(base / f"{_PREFIX}12345678", rank=99, epoch=0)
+    except ValueError:
+        return False
+    return True
 
 
 def _make(base: Path) -> tuple[Path, int]:
