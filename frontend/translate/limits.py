@@ -40,7 +40,7 @@ def answer_tokens(
     param: str,
     prompt_param: str,
 ) -> int:
-    """How many tokens the answer may have. `param` and `prompt_param` name the fields in errors. Raises `ApiError` 400."""
+    """How many tokens the answer may have. Raises `ApiError` 400, which names the fields by the two params."""
     room = max_model_len - num_prompt_tokens
     if room < 1:
         raise prompt_too_long(f"{num_prompt_tokens} tokens", max_model_len, param=prompt_param)
