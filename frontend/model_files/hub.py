@@ -8,9 +8,9 @@ from frontend.model_files.folder import CONFIG_FILES, TOKENIZER_FILES, WEIGHT_IN
 
 def download(repository: str, *, revision: str | None, weights: bool) -> Path:
     """The folder of the snapshot; files that are there already are not fetched again. Shows its own progress bars."""
+    import httpx  # what the library speaks HTTP with; its errors come through
     import huggingface_hub
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-    from huggingface_hub.errors import RevisionNotFoundError as NoRevision
+    from huggingface_hub import errors
 
     patterns = [*CONFIG_FILES, *TOKENIZER_FILES]
     if weights:
@@ -18,17 +18,17 @@ def download(repository: str, *, revision: str | None, weights: bool) -> Path:
     place = f"Hugging Face model {repository!r}"
     try:
         return Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=patterns))
-    except NoRevision:
+    except errors.RevisionNotFoundError:
         raise ModelFilesError(f"{place} has no revision {revision!r}; see --revision") from None
-    except RepositoryNotFoundError:
+    except errors.RepositoryNotFoundError:
         raise ModelFilesError(f"{place} does not exist or is private; for a private one set HF_TOKEN") from None
-    except HFValidationError as error:
+    except errors.HFValidationError as error:
         raise ModelFilesError(f"{place}: {_first_line(error)}") from None
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         raise ModelFilesError(
             f"{place} is not in the cache and the hub cannot be reached; is there a network?"
         ) from None
-    except OSError as error:  # the library's HTTP errors are OSErrors too; so is a full disk
+    except (OSError, httpx.HTTPError) as error:
         raise ModelFilesError(f"{place} could not be downloaded: {_first_line(error)}") from None
 
 

@@ -45,8 +45,8 @@ PARTS = """{% for message in messages %}{% if message['content'] is string %}{{ 
 
 
 def theirs(source: str, messages: list[dict[str, Any]], **options: Any) -> str:
-    rendered, _ = render_jinja_template([messages], chat_template=source, **options)
-    return str(rendered[0])
+    found: Any = render_jinja_template([messages], chat_template=source, **options)
+    return str(found[0][0])
 
 
 @pytest.fixture(scope="module")
