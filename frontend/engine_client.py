@@ -1,9 +1,11 @@
 """The only door to the engine cores: which there are, and which of them computes a request."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import zmq
 
+from frontend.engine_connection import Endpoint
 from frontend.engine_link import EngineLink
 from frontend.engine_socket import Context
 from frontend.errors import internal, unavailable
@@ -14,11 +16,15 @@ from protocol.messages import EngineReady, Heartbeat, Welcome
 class EngineClient:
     """Every engine core that this API server knows of. Made on the running event loop."""
 
-    def __init__(self, *, place: int, life: int, on_step: Callable[[], None]) -> None:
+    def __init__(
+        self, *, place: int, life: int, on_step: Callable[[], None], beaten_at: Callable[[int], float]
+    ) -> None:
+        """`beaten_at(rank)`: when that engine core last sent its heartbeats, in seconds of the monotonic clock."""
         self.welcome: Welcome | None = None  # the first one; every engine core of a server has the same model
         self.on_step = on_step
         self._place = place
         self._life = life
+        self._beaten_at = beaten_at
         self._context: Context = zmq.Context()
         self._links: dict[int, EngineLink] = {}  # by rank
         self._next_number = 0
@@ -31,6 +37,11 @@ class EngineClient:
         return next((link.ready for link in self._links.values() if link.ready is not None), None)
 
     @property
+    def num_ready(self) -> int:
+        """Engine cores that are connected and can run a step."""
+        return sum(link.is_ready for link in self._links.values())
+
+    @property
     def heartbeat(self) -> Heartbeat | None:
         """The last one of the engine core that the next request would go to."""
         link = self._least_loaded()
@@ -38,18 +49,24 @@ class EngineClient:
 
     def connect(self, rank: int, epoch: int, address: str) -> None:
         """An engine core is, or soon will be, at the address. A new epoch takes over the rank's unfinished rows."""
-        old = self._links.pop(rank, None)
-        link = EngineLink(
-            self._context, address, rank=rank, epoch=epoch, place=self._place, life=self._life, listener=self
+        endpoint = Endpoint(
+            context=self._context,
+            address=address,
+            rank=rank,
+            epoch=epoch,
+            place=self._place,
+            life=self._life,
+            beaten_at=partial(self._beaten_at, rank),
         )
-        self._links[rank] = link
+        old = self._links.pop(rank, None)
+        self._links[rank] = EngineLink(endpoint, self)
         if old is not None:
-            link.adopt(old.take_rows())
+            self._links[rank].adopt(old)
 
     def ended(self, rank: int, epoch: int, cause: str) -> None:
         """The supervisor saw this epoch end: its open requests fail."""
         link = self._links.get(rank)
-        if link is not None and link.epoch == epoch:
+        if link is not None and link.endpoint.epoch == epoch:
             del self._links[rank]
             link.fail_rows(internal(f"The engine core ended while it computed this request: {cause}"))
 

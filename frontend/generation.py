@@ -18,6 +18,7 @@ from frontend.step_logprobs import by_position
 from frontend.stop_strings import StopChecker
 from frontend.token_stream import TokenStream
 from protocol.block_hash import chain_root, extend_chain
+from protocol.errors import PeerError
 from protocol.lifecycle import Row
 from protocol.messages import EngineReady, PromptLogprobs
 
@@ -115,8 +116,10 @@ class Generation:
         """One chunk's; a replay begins again at the first position."""
         if self.prompt_logprobs is None or message.first == 1:
             self.prompt_logprobs = [None]
-        chunk = self.request.prompt_ids[message.first : message.first + len(message.logprobs) // 4]
-        self.prompt_logprobs += by_position(message, chunk)
+        first, count = message.first, len(message.logprobs) // 4
+        if first != len(self.prompt_logprobs) or first + count > len(self.request.prompt_ids):
+            raise PeerError(f"prompt log-probabilities of positions {first} to {first + count - 1} make no sense")
+        self.prompt_logprobs += by_position(message, self.request.prompt_ids[first : first + count])
 
     def on_row_failed(self, error: ApiError) -> None:
         """One choice cannot be served: then none is."""

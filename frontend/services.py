@@ -35,7 +35,12 @@ class Services:
         self.scoreboard = scoreboard
         self.row = scoreboard.api_row(place)
         self.tally = Tally(self.row)
-        self.engine = EngineClient(place=place, life=life, on_step=self.tally.flush)
+        self.engine = EngineClient(
+            place=place,
+            life=life,
+            on_step=self.tally.flush,
+            beaten_at=lambda rank: scoreboard.engine_row(rank).get("heartbeat_ns") / 1e9,
+        )
         # all that clients may ask for; the first is reported
         self.model_names = settings.served_model_name or (settings.model,)
         self.open_requests: set[OpenRequest] = set()

@@ -1,13 +1,16 @@
 """An API server's services beside a fake engine, on the test's own event loop: no process and no HTTP."""
 
 import asyncio
+import functools
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, ParamSpec
+
+import uvloop
 
 from frontend.request import Delta, GenerationRequest
 from frontend.services import Services
@@ -18,6 +21,17 @@ from protocol.scoreboard import Scoreboard
 from tests.helpers.fake_engine import FakeEngine
 
 DEADLINE_S = 10.0
+P = ParamSpec("P")
+
+
+def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test on the kind of event loop that API servers have."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        uvloop.run(test(*args, **kwargs))
+
+    return run
 
 
 @dataclass
@@ -107,7 +121,7 @@ async def until_ready(services: Services) -> None:
         await ready.wait()
 
 
-async def until(condition: Any) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Poll; for what the fake engine's thread does, which no event of ours announces."""
     async with asyncio.timeout(DEADLINE_S):
         while not condition():
