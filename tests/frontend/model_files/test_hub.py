@@ -1,7 +1,6 @@
 from pathlib import Path
 from typing import Any
 
-import httpx
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
@@ -9,7 +8,14 @@ from huggingface_hub import errors
 from frontend.model_files import hub
 from frontend.model_files.errors import ModelFilesError
 
-NOT_FOUND = httpx.Response(404, request=httpx.Request("GET", "https://hub.invalid"))
+
+class FailedConnection(Exception):
+    """As of the library's HTTP client, whose errors share no base with ours."""
+
+
+def refusal(kind: type[Exception]) -> Exception:
+    """An HTTP error of the library without the response it is usually made of."""
+    return kind.__new__(kind)
 
 
 def test_only_files_that_are_read_are_downloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -32,12 +38,12 @@ def test_only_files_that_are_read_are_downloaded(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (errors.RevisionNotFoundError("x", response=NOT_FOUND), "has no revision 'v1'"),
-        (errors.RepositoryNotFoundError("x", response=NOT_FOUND), "does not exist or is private"),
-        (errors.GatedRepoError("x", response=NOT_FOUND), "does not exist or is private"),
+        (refusal(errors.RevisionNotFoundError), "has no revision 'v1'"),
+        (refusal(errors.RepositoryNotFoundError), "does not exist or is private"),
+        (refusal(errors.GatedRepoError), "does not exist or is private"),
         (errors.LocalEntryNotFoundError("x"), "the hub cannot be reached"),
         (errors.HFValidationError("bad name\nmore"), "bad name"),
-        (httpx.ConnectError("refused"), "could not be downloaded: refused"),
+        (FailedConnection("refused"), "could not be downloaded: refused"),
         (OSError(28, "No space left on device"), "No space left on device"),
     ],
 )
