@@ -9,12 +9,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +42,7 @@ class ServerProcess:
         run_dirs: Path | None = None,
         listen: tuple[str, ...] = ("--host", "127.0.0.1", "--port", "0"),
     ) -> None:
+        self._owns_run_dirs = run_dirs is None
         self.run_dirs = run_dirs or Path(tempfile.mkdtemp(prefix="headrace-test-"))  # pytest's have too long a path
         program = ["-m", "headrace", "serve"] if engine is None else [str(ROOT / "tests/helpers/serve_with.py"), engine]
         self._command = [sys.executable, "-P", *program, "demo", *listen, *arguments]
@@ -79,7 +79,8 @@ class ServerProcess:
         self._reader.join(DEADLINE_S)
         if self._process.stderr is not None:
             self._process.stderr.close()
-        shutil.rmtree(self.run_dirs, ignore_errors=True)
+        if self._owns_run_dirs:
+            shutil.rmtree(self.run_dirs, ignore_errors=True)
         if error is not None:
             sys.stderr.write(self.log)
 
@@ -184,15 +185,3 @@ def _cmdline(process: psutil.Process) -> list[str]:
 def all_gone(processes: list[psutil.Process]) -> bool:
     """Whether none of them lives (one that waits to be reaped does not)."""
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
-
-
-@contextlib.contextmanager
-def stream(url: str, *, max_tokens: int, client: httpx.Client | None = None) -> Iterator[Iterator[str]]:
-    """An open stream of exactly `max_tokens` tokens: its `data:` events as they come."""
-    body = {"model": "demo", "prompt": "Once", "max_tokens": max_tokens, "ignore_eos": True, "stream": True}
-    own = client or httpx.Client(timeout=DEADLINE_S)
-    with own.stream("POST", f"{url}/v1/completions", json=body, timeout=DEADLINE_S) as response:
-        assert response.status_code == 200
-        yield (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
-    if client is None:
-        own.close()
