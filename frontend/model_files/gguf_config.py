@@ -1,9 +1,6 @@
 """config.json and generation_config.json, with Hugging Face's keys, out of a GGUF file's metadata and tensor table."""
 
-import math
-import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from frontend.model_files.errors import ModelFilesError
@@ -19,8 +16,6 @@ _ARCHITECTURES = {
 }
 _DTYPES = {"F32": "float32", "F16": "float16"}  # all others, quantised ones too, have bfloat16's range
 _EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# Llama 3.1 and its successors: llama.cpp stores the factors, all of which follow from `factor` and these.
-_LLAMA3_ROPE = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
 def build_config(header: GGUFHeader) -> Json:
@@ -120,7 +115,8 @@ def _biases(header: GGUFHeader) -> Json:
 def _rope(header: GGUFHeader, keys: _Keys) -> Json:
     theta = keys.real("rope.freq_base") or 10_000.0
     if "rope_freqs.weight" in header.tensors:
-        return {"rope_theta": theta, "rope_scaling": _llama3_scaling(header, keys, theta)}
+        # Llama 3.1 and its successors: the engine takes the divisors themselves, so saying llama3 here would scale twice.
+        return {"rope_theta": theta, "rope_scaling": None}
     kind = keys.find("rope.scaling.type", str) or "none"
     # Files of 2023 say the factor alone, and mean linear scaling.
     factor = keys.real("rope.scaling.factor") or keys.real("rope.scale_linear")
@@ -133,40 +129,6 @@ def _rope(header: GGUFHeader, keys: _Keys) -> Json:
         scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
         return {"rope_theta": theta, "rope_scaling": scaling}
     raise ModelFilesError(f"{header.path}: RoPE scaling {kind!r} with factor {factor} is not supported")
-
-
-def _llama3_scaling(header: GGUFHeader, keys: _Keys, theta: float) -> Json:
-    """Recognise Llama 3's scaling by the divisors that the file holds; any other table is refused."""
-    tensor = header.tensors["rope_freqs.weight"]
-    found = _read_floats(header, tensor)
-    factor = round(max(found), 4)
-    head_dim = _head_dim(header, keys, keys.count("embedding_length") // keys.count("attention.head_count"))
-    expected = [_llama3_divisor(theta ** (-i / head_dim), factor) for i in range(0, head_dim, 2)]
-    if len(found) != len(expected) or any(abs(a - b) > 1e-3 * b for a, b in zip(found, expected, strict=True)):
-        raise ModelFilesError(
-            f"{header.path}: the RoPE factors in rope_freqs.weight are not those of Llama 3's scaling"
-        )
-    return {"rope_type": "llama3", "factor": factor, **_LLAMA3_ROPE}
-
-
-def _llama3_divisor(frequency: float, factor: float) -> float:
-    low, high = _LLAMA3_ROPE["low_freq_factor"], _LLAMA3_ROPE["high_freq_factor"]
-    turns = _LLAMA3_ROPE["original_max_position_embeddings"] * frequency / (2 * math.pi)
-    if turns < low:
-        return factor
-    if turns > high:
-        return 1.0
-    smooth = (turns - low) / (high - low)
-    return 1 / ((1 - smooth) / factor + smooth)
-
-
-def _read_floats(header: GGUFHeader, tensor: GGUFTensor) -> list[float]:
-    if tensor.type_name != "F32" or len(tensor.shape) != 1 or tensor.num_bytes > 4096:
-        raise ModelFilesError(f"{header.path}: {tensor.name} must be a short list of F32, not {tensor.type_name}")
-    with Path(header.path).open("rb") as file:
-        file.seek(tensor.offset)
-        raw = file.read(tensor.num_bytes)
-    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
 
 
 def _tensor(header: GGUFHeader, name: str) -> GGUFTensor:

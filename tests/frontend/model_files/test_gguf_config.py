@@ -1,5 +1,3 @@
-import math
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -106,39 +104,9 @@ def test_linear_and_yarn_scaling(tmp_path: Path) -> None:
     assert config(tmp_path, LLAMA | yarn)["rope_scaling"] == expected
 
 
-def llama3_divisors(factor: float, head_dim: int, theta: float) -> list[float]:
-    """Llama 3's published formula, in wavelengths."""
-    divisors = []
-    for i in range(head_dim // 2):
-        wavelength = 2 * math.pi * theta ** (2 * i / head_dim)
-        if wavelength < 8192 / 4:
-            divisors.append(1.0)
-        elif wavelength > 8192:
-            divisors.append(factor)
-        else:
-            smooth = (8192 / wavelength - 1) / 3
-            divisors.append(1 / ((1 - smooth) / factor + smooth))
-    return divisors
-
-
-@pytest.mark.parametrize("factor", [8.0, 32.0])
-def test_llama3s_scaling_is_recognised_by_its_divisors(factor: float, tmp_path: Path) -> None:
-    data = struct.pack("<8f", *llama3_divisors(factor, 16, 500000.0))
-    table = Tensor(name="rope_freqs.weight", dimensions=[8])
-    found = config(tmp_path, LLAMA, table, data=data + b"\0" * 64 * 64 * 4)
-    assert found["rope_scaling"] == {
-        "rope_type": "llama3",
-        "factor": factor,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-
-
-def test_another_table_of_divisors_is_refused(tmp_path: Path) -> None:
-    data = struct.pack("<8f", *range(1, 9))
-    with pytest.raises(ModelFilesError, match="not those of Llama 3's scaling"):
-        config(tmp_path, LLAMA, Tensor(name="rope_freqs.weight", dimensions=[8]), data=data + b"\0" * 64 * 64 * 4)
+def test_a_table_of_divisors_is_left_to_the_engine(tmp_path: Path) -> None:
+    """It applies the table itself; a scaling in config.json would come on top."""
+    assert config(tmp_path, LLAMA, Tensor(name="rope_freqs.weight", dimensions=[8]))["rope_scaling"] is None
 
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
