@@ -115,7 +115,7 @@ def _biases(header: GGUFHeader) -> Json:
 def _rope(header: GGUFHeader, keys: _Keys) -> Json:
     theta = keys.real("rope.freq_base") or 10_000.0
     if "rope_freqs.weight" in header.tensors:
-        # Llama 3.1 and its successors: the engine takes the divisors themselves, so saying llama3 here would scale twice.
+        # Llama 3.1 and later: the engine applies these divisors itself, so saying llama3 here would scale twice.
         return {"rope_theta": theta, "rope_scaling": None}
     kind = keys.find("rope.scaling.type", str) or "none"
     # Files of 2023 say the factor alone, and mean linear scaling.
