@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +33,11 @@ class HttpServer:
     gate: Gate
     url: str
     client: httpx.Client
+    loop: asyncio.AbstractEventLoop
 
     @property
-    def openai(self) -> openai.OpenAI:
+    def openai(self) -> Any:
+        """The official client. Untyped here: its overloads want literals where these tests pass what they are given."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=DEADLINE_S)
 
     def post(self, path: str, **body: Any) -> httpx.Response:
@@ -60,8 +62,11 @@ class HttpServer:
             _checked(self.post("/v1/completions", **({"prompt": [5, 6, 7], "stream": True} | body))).text
         )
 
-    def wait_until(self, condition: Any) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         asyncio.run(until(condition))
+
+    def run_in_loop(self, work: Callable[[], None]) -> None:
+        self.loop.call_soon_threadsafe(work)
 
 
 def parse_events(text: str) -> list[Any]:
@@ -120,7 +125,9 @@ class _ServerThread:
             task = asyncio.create_task(uvicorn_server._serve([listener]))  # serve() would take the test's signals
             await until(lambda: uvicorn_server.started)
             client = httpx.Client(base_url=url, timeout=DEADLINE_S)
-            self._server = HttpServer(services=services, engine=engine, gate=gate, url=url, client=client)
+            self._server = HttpServer(
+                services=services, engine=engine, gate=gate, url=url, client=client, loop=self._loop
+            )
             self._started.set()
             await self._ending.wait()
             uvicorn_server.should_exit = True

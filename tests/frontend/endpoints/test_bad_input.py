@@ -91,7 +91,8 @@ USUAL: dict[str, dict[str, Any]] = {CHAT: {"messages": [USER]}, TEXT: {"prompt":
 
 
 def served(server: HttpServer) -> bool:
-    return server.complete(max_tokens=2)["usage"]["completion_tokens"] == 2
+    """Whether the next request is answered in full."""
+    return bool(server.complete(max_tokens=2)["usage"]["completion_tokens"] == 2)
 
 
 def check_error(response: Any, status: int, param: str | None) -> None:
