@@ -2,9 +2,13 @@
 
 import importlib
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # they come from __getattr__: the command does not pay for them
+    from frontend.llm import LLM, SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "SamplingParams", "__version__", "main"]  # noqa: F822 (two of them come from __getattr__)
+__all__ = ["LLM", "SamplingParams", "__version__", "main"]
 
 
 def main() -> int:

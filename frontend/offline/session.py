@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from frontend.model_files.source import resolve_model
@@ -11,7 +12,7 @@ from frontend.offline.errors import EngineError
 from frontend.offline.loop_thread import LoopThread
 from frontend.services import Services
 from frontend.settings import Settings
-from frontend.supervisor.programs import EnginePremises, new_life
+from frontend.supervisor.programs import ENGINE_COMMAND, EnginePremises, new_life
 from frontend.supervisor.run_dir import run_directory
 from protocol.launch import ModelFiles
 from protocol.process import EngineStarted
@@ -23,7 +24,7 @@ log = logging.getLogger("headrace.offline")
 class Session:
     """Ready when made. What it starts lives in the thread of `loop`, and is used there only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, engine_command: Sequence[str] = ENGINE_COMMAND) -> None:
         """Raises ValueError for a model that cannot be served, `EngineError` for an engine core that cannot start."""
         self._end_cause: str | None = None
         self._engine: EngineProcess | None = None
@@ -34,7 +35,13 @@ class Session:
             cleaning.callback(self.loop.close)
             self.services = self.loop.run(self._make_services(settings))
             cleaning.callback(lambda: self.loop.run(self._stop()))
-            self._engine = self.loop.run(self._start_engine(run_dir, model))
+            premises = EnginePremises(
+                settings=settings,
+                run_dir=run_dir,
+                scoreboard=self.services.scoreboard,
+                engine_command=engine_command,
+            )
+            self._engine = self.loop.run(self._start_engine(premises, model))
             self.loop.run(self._until_ready(self._engine))
             self._cleaning = cleaning.pop_all()
 
@@ -63,12 +70,10 @@ class Session:
         if self._engine is not None:
             await self._engine.stop()
 
-    async def _start_engine(self, run_dir: Path, model: ModelFiles) -> EngineProcess:
-        services = self.services
-        premises = EnginePremises(settings=services.settings, run_dir=run_dir, scoreboard=services.scoreboard)
+    async def _start_engine(self, premises: EnginePremises, model: ModelFiles) -> EngineProcess:
         engine = EngineProcess(premises, model, on_end=self._engine_ended)
         started = engine.started
-        services.engine.connect(started.rank, started.epoch, started.address)
+        self.services.engine.connect(started.rank, started.epoch, started.address)
         return engine
 
     def _engine_ended(self, started: EngineStarted, cause: str) -> None:
