@@ -102,8 +102,9 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
+            rest = self._head_without_upgrade() + piece[upgrade.args[0] :]
             self._new_parser()
-            return self._head_without_upgrade() + piece[upgrade.args[0] :]
+            return rest
         except httptools.HttpParserError as error:
             self._refuse(_reason(error))
             return b""
@@ -248,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _head_without_upgrade(self) -> bytes:
         """A server may ignore an upgrade (RFC 9110, 7.8); clients that would like HTTP/2 ask for it with every POST."""
         fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] not in _UPGRADE_FIELDS]
-        return b"%s %s HTTP/1.1\r\n%s\r\n" % (self.scope["method"].encode(), self.url, b"".join(fields))
+        return b"%s %s HTTP/1.1\r\n%s\r\n" % (self.parser.get_method(), self.url, b"".join(fields))
 
 
 def _reason(error: httptools.HttpParserError) -> ApiError:
