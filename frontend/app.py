@@ -1,5 +1,6 @@
 """`build_app(services)`: routes, error handlers and docs. No logic of its own, no globals."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from headrace import __version__
 from protocol.errors import InvalidField
 
 _SCHEMAS = "#/components/schemas/{name}"
+_PATH_PARAMETER = re.compile(r"{(\w+)")
 
 
 def build_app(services: Services) -> FastAPI:
@@ -64,7 +66,12 @@ def _openapi_of(route: ApiRoute) -> dict[str, Any]:
     responses: dict[str, Any] = {"4XX": _content_of(ErrorAnswer, "Refused"), "5XX": _content_of(ErrorAnswer, "Failed")}
     if route.answer is not None:
         responses["200"] = _content_of(route.answer, "Successful Response")
+    if route.streams:
+        responses["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
     extra: dict[str, Any] = {"responses": responses}
+    if names := _PATH_PARAMETER.findall(route.path):
+        string = {"in": "path", "required": True, "schema": {"type": "string"}}
+        extra["parameters"] = [{"name": name, **string} for name in names]
     if route.body is not None:
         extra["requestBody"] = {"required": True, **_content_of(route.body, "")}
     return extra

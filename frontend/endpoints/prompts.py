@@ -10,8 +10,10 @@ async def encode_prompt(
 ) -> list[int]:
     """The text's ids. Raises `ApiError` 400; `param` is the field that the text came from."""
     limit = services.text.tokenizer.max_chars(services.max_model_len)
-    if limit is not None and len(text) > limit and not truncates:
-        raise prompt_too_long(f"{len(text)} characters", services.max_model_len, param=param)
+    if limit is not None and len(text) > limit:
+        if not truncates:
+            raise prompt_too_long(f"{len(text)} characters", services.max_model_len, param=param)
+        text = text[-2 * limit :]  # twice, so that no token that is kept can differ by the cut
     return await services.tokenize(text, add_special_tokens=add_special_tokens)
 
 

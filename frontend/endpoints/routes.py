@@ -30,6 +30,7 @@ class ApiRoute:
     summary: str
     body: type[msgspec.Struct] | None = None
     answer: Any = None
+    streams: bool = False
 
 
 def api_routes(services: Services) -> list[ApiRoute]:
@@ -46,6 +47,7 @@ def _generating(services: Services) -> list[ApiRoute]:
             summary="Continue a conversation; with stream, as server-sent events",
             body=ChatBody,
             answer=ChatCompletion,
+            streams=True,
         ),
         ApiRoute(
             method="POST",
@@ -54,6 +56,7 @@ def _generating(services: Services) -> list[ApiRoute]:
             summary="Continue texts or token ids; with stream, as server-sent events",
             body=CompletionBody,
             answer=Completion,
+            streams=True,
         ),
     ]
 

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from frontend.endpoints.body import BodyReader, served_model
 from frontend.endpoints.chat import render_messages
+from frontend.endpoints.prompts import encode_prompt
 from frontend.endpoints.responses import JsonBytes
 from frontend.errors import invalid
 from frontend.openai_bodies.tokens import DetokenizeAnswer, DetokenizeBody, TokenizeAnswer, TokenizeBody
@@ -50,7 +51,8 @@ class TokenEndpoint:
         if (body.prompt is None) == (body.messages is None):
             raise invalid("prompt", "exactly one of prompt and messages is required.")
         if body.messages is None:
-            special = said(body.add_special_tokens, default=True)
-            return await self._services.tokenize(body.prompt or "", add_special_tokens=special)
-        text = await render_messages(self._services, body.messages, body)
-        return await self._services.tokenize(text, add_special_tokens=body.add_special_tokens or False)
+            text, param = body.prompt or "", "prompt"
+        else:
+            text, param = await render_messages(self._services, body.messages, body), "messages"
+        special = said(body.add_special_tokens, default=body.messages is None)
+        return await encode_prompt(self._services, text, add_special_tokens=special, truncates=False, param=param)

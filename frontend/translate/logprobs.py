@@ -23,7 +23,7 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: list[TokenLogprob], *, num_top: 
 def completion_logprobs(
     tokenizer: Tokenizer, tokens: list[TokenLogprob | None], token_ids: list[int], *, num_top: int, offset: int
 ) -> CompletionLogprobs:
-    """Parallel lists. `offset` counts the characters before the first token; a prompt's first has no log-probability."""
+    """Parallel lists. `offset` counts the characters before them; a prompt's first token has no log-probability."""
     texts = [tokenizer.token_text(token_id) for token_id in token_ids]
     offsets = []
     for text in texts:

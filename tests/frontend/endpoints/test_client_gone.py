@@ -114,3 +114,18 @@ def test_draining_refuses_new_requests_and_closes_their_connections(server: Http
     assert statuses == [200, 200, 200]
     assert rest[-1] == "data: [DONE]"
     assert '"finish_reason":"length"' in rest[-2]
+
+
+def test_a_bug_is_a_500_that_tells_nothing(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(server.services, "tokenize", broken)
+    response = server.post("/v1/completions", prompt="x")
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+    assert "secret" not in response.text
+    assert "secret detail" in caplog.text
+    monkeypatch.undo()
+    assert server.complete(prompt="x", max_tokens=1)["usage"]["completion_tokens"] == 1

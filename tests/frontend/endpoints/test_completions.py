@@ -127,3 +127,8 @@ def test_one_failing_prompt_ends_the_others(server: HttpServer) -> None:
     response = server.post("/v1/completions", prompt=[[5, 6], [7, 999]], max_tokens=100)
     assert (response.status_code, response.json()["error"]["param"]) == (400, "prompt")
     server.wait_until(lambda: len(server.engine.aborts) == aborts + 1)
+
+
+def test_a_long_text_is_truncated_to_the_same_ids(server: HttpServer) -> None:
+    server.complete(prompt="ab" * 50_000 + "xyz", truncate_prompt_tokens=5, max_tokens=1)
+    assert list(int32s(server.engine.submits[-1].prompt)) == ids_of("abxyz", server)

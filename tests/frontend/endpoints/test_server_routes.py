@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from frontend.settings import Settings
+from headrace import __version__
 from tests.helpers.http_serving import MODEL, USER, HttpServer, http_serving
 
 
@@ -38,8 +39,6 @@ def test_messages_are_tokenized_as_a_chat_would(server: HttpServer) -> None:
 
 
 def test_version_and_load(server: HttpServer) -> None:
-    from headrace import __version__
-
     assert server.client.get("/version").json() == {"version": __version__}
     assert server.client.get("/load").json() == {"server_load": 0}
 
@@ -97,6 +96,8 @@ def test_the_openapi_document_has_the_bodies(server: HttpServer) -> None:
     assert {"temperature", "top_k", "min_p", "stream_options"} <= set(body["properties"])
     answer = chat["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     assert answer.endswith("/ChatCompletion")
+    assert "text/event-stream" in chat["responses"]["200"]["content"]
+    assert [p["name"] for p in document["paths"]["/v1/models/{model_id}"]["get"]["parameters"]] == ["model_id"]
     references = _references(document)
     assert all(reference.rsplit("/", 1)[1] in document["components"]["schemas"] for reference in references)
 
