@@ -55,6 +55,7 @@ class EngineLink:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
+        self._has_submitted = False  # over the present connection
         self._num_losses = 0  # of connections, since the last step
         self._num_new_rows = 0  # submitted since the last heartbeat, which does not count them
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -100,7 +101,7 @@ class EngineLink:
     def adopt(self, old: "EngineLink") -> None:
         """This epoch replaces the old one: its unfinished rows go on here once this one is ready."""
         old.close()
-        old.lose_rows()
+        old._lose_rows()
         self.rows |= old.rows
 
     def fail_rows(self, error: ApiError) -> None:
@@ -108,12 +109,6 @@ class EngineLink:
         self.close()
         while self.rows:
             self.rows.popitem()[1].fail(error)
-
-    def lose_rows(self) -> None:
-        """Their connection is gone: only those stay that are to be submitted again."""
-        for number, row in list(self.rows.items()):
-            if number in self.rows and not row.lose():
-                self.rows.pop(number, None)  # its generation may have taken all its rows out already
 
     def close(self) -> None:
         """Give the connection back and make no other."""
@@ -134,10 +129,19 @@ class EngineLink:
     def on_lost(self, reason: str) -> None:
         """Make a new connection, a little later each time until steps come again."""
         log.warning("engine core %d: %s; connecting again with %d rows", self.endpoint.rank, reason, len(self.rows))
-        self.lose_rows()
+        self._lose_rows()
         delay_s = min(_FIRST_DELAY_S * 2**self._num_losses, _LONGEST_DELAY_S)
         self._num_losses += 1
         self._retry = self._loop.call_later(delay_s, self._connect)
+
+    def _lose_rows(self) -> None:
+        """What the lost connection carried is to be submitted again, or given up; what waited for one waits on."""
+        if not self._has_submitted:
+            return
+        self._has_submitted = False
+        for number, row in list(self.rows.items()):
+            if number in self.rows and not row.lose():
+                self.rows.pop(number, None)  # its generation may have taken all its rows out already
 
     def on_message(self, message: FromEngine, logprobs: StepLogprobs | None) -> None:
         """What comes, in its legal order. Raises `PeerError` for what makes no sense."""
@@ -148,6 +152,7 @@ class EngineLink:
 
     def _on_ready(self, ready: EngineReady) -> None:
         self.ready = ready
+        self._has_submitted = True
         for row in list(self.rows.values()):
             if self.is_ready:  # it may be lost within this loop
                 seq = self._connection.next_seq

@@ -10,7 +10,7 @@ from protocol.errors import PeerError
 from protocol.lifecycle import Row, RowEvent, next_row
 from protocol.messages import Finish, PromptLogprobs
 
-MAX_FRUITLESS_ATTEMPTS = 3
+MAX_FRUITLESS_ATTEMPTS = 8  # in a row; most rows that lose a connection without a token only waited
 _REASONS: dict[int, FinishReason] = {Finish.EOS: "stop", Finish.STOP_TOKEN: "stop", Finish.LENGTH: "length"}
 _STOPS = frozenset({Finish.EOS, Finish.STOP_TOKEN})
 

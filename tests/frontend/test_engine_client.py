@@ -9,10 +9,12 @@ from tempfile import mkdtemp
 
 import pytest
 
+from frontend import engine_link
 from frontend.engine_socket import EngineSocket
 from frontend.errors import ApiError
 from frontend.generation import start_generation
 from frontend.services import Services
+from frontend.token_stream import MAX_FRUITLESS_ATTEMPTS
 from protocol.address import engine_address
 from protocol.codec import encode
 from protocol.errors import PeerError
@@ -182,18 +184,38 @@ async def test_a_request_that_comes_while_reconnecting_waits_for_the_connection(
 
 
 @on_loop
-async def test_a_request_that_fails_the_connection_each_time_is_given_up(tiny_model: str) -> None:
+async def test_a_request_that_fails_the_connection_each_time_is_given_up(
+    tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_link, "_LONGEST_DELAY_S", 0.02)
     async with serving(tiny_model) as (services, engine):
         engine.paused = True
         sink = RecordingSink()
         start_generation(services, asked(), sink)
-        for attempt in range(3):
+        for attempt in range(MAX_FRUITLESS_ATTEMPTS):
             await until(lambda attempt=attempt: len(engine.submits) == attempt + 1)  # type: ignore[misc]
             engine.send_garbage(b"x")
         await sink.wait()
         (error,) = sink.errors
         assert isinstance(error, ApiError)
-        assert (error.status, [submit.attempt for submit in engine.submits]) == (500, [0, 1, 2])
+        assert (error.status, len(engine.submits)) == (500, MAX_FRUITLESS_ATTEMPTS)
+
+
+@on_loop
+async def test_a_connection_that_was_never_ready_is_no_try(tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_link, "_LONGEST_DELAY_S", 0.02)
+    async with serving(tiny_model) as (services, engine):
+        engine.loading = True
+        engine.send_garbage(b"x")
+        await until(lambda: len(engine.hellos) == 2)
+        sink = RecordingSink()
+        start_generation(services, asked(seed=2), sink)
+        for lost in range(MAX_FRUITLESS_ATTEMPTS + 1):
+            engine.send_garbage(b"x")
+            await until(lambda lost=lost: len(engine.hellos) == lost + 3)  # type: ignore[misc]
+        engine.loading = False
+        await sink.wait()
+        assert (sink.token_ids(), [submit.attempt for submit in engine.submits]) == (undisturbed(2, 8), [0])
 
 
 @on_loop

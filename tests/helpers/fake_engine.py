@@ -1,4 +1,4 @@
-"""An engine core without a model: the real protocol on a real ROUTER, tokens that are a function of seed and position.
+"""An engine core without a model: the real protocol on a real ROUTER, the tokens of `fake_tokens`.
 
 It runs in a thread of the test's process. What tests set is read at each turn of its loop: `muted`, `loading`,
 `refusal`, `answer`, `step_s`, ...; what it saw stands in `submits`, `aborts`, `peers_ended`.
@@ -9,12 +9,11 @@ import time
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from types import TracebackType
 
 import zmq
 
-from protocol.codec import decode_to_engine, encode, int32s
+from protocol.codec import decode_to_engine, encode
 from protocol.errors import PeerError
 from protocol.lifecycle import Connection, Link
 from protocol.messages import (
@@ -22,23 +21,31 @@ from protocol.messages import (
     Abort,
     EngineReady,
     FailureCode,
-    Finish,
     FromEngine,
     Heartbeat,
     Hello,
     ModelFacts,
-    PromptLogprobs,
     RequestFailed,
-    StepLogprobs,
     StepOutput,
     Submit,
     ToEngine,
     Welcome,
 )
 from protocol.sockets import bind_router
+from tests.helpers.fake_tokens import (
+    EOS_ID,
+    FakeRow,
+    draw,
+    logprob_of,
+    next_token,
+    prompt_logprobs,
+    rows_of,
+    step_logprobs,
+)
+
+__all__ = ["BLOCK_SIZE", "EOS_ID", "FakeEngine", "Refusal", "logprob_of", "next_token"]
 
 BLOCK_SIZE = 16
-EOS_ID = 2
 _BEAT_S = 0.1
 
 
@@ -52,38 +59,12 @@ class Refusal:
     retry_after_s: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class FakeRow:
-    """One choice."""
-
-    submit: Submit
-    number: int
-    seed: int
-    num_prompt: int
-    outputs: list[int]
-    num_cached: int
-    is_new: bool = True
-    aborted: bool = False
-
-
 @dataclass(slots=True)
 class Peer:
     """One API server's connection."""
 
     connection: Connection = field(default_factory=Connection)
     rows: dict[int, FakeRow] = field(default_factory=dict)
-
-
-def next_token(seed: int, position: int, vocab_size: int) -> int:
-    """What the fake model draws: never the eos token."""
-    digest = blake2b(seed.to_bytes(8, "little") + position.to_bytes(8, "little"), digest_size=4).digest()
-    token = int.from_bytes(digest, "little") % vocab_size
-    return token if token != EOS_ID else EOS_ID + 1
-
-
-def logprob_of(token: int) -> float:
-    """A log-probability that float32 holds exactly."""
-    return -0.5 - 0.25 * (token % 4)
 
 
 class FakeEngine:
@@ -218,24 +199,16 @@ class FakeEngine:
         if self.refusal is not None:
             self._refuse(identity, peer, submit, self.refusal)
             return
-        prompt = int32s(submit.prompt)
         hashes = [submit.block_hashes[i : i + 16] for i in range(0, len(submit.block_hashes), 16)]
-        num_cached = min(BLOCK_SIZE * sum(h in self._blocks_seen for h in hashes), len(prompt) - 1)
+        num_cached = min(BLOCK_SIZE * sum(h in self._blocks_seen for h in hashes), len(submit.prompt) // 4 - 1)
         self._blocks_seen.update(hashes)
-        for choice in range(submit.num_choices):
-            number = submit.number + choice
-            if number in peer.rows:
-                raise PeerError(f"row {number} is open already")
-            peer.rows[number] = FakeRow(
-                submit=submit,
-                number=number,
-                seed=(submit.sampling.seed + choice) % 2**64,
-                num_prompt=len(prompt),
-                outputs=list(int32s(submit.outputs)),
-                num_cached=num_cached,
-            )
+        for row in rows_of(submit, num_cached=num_cached):
+            if row.number in peer.rows:
+                raise PeerError(f"row {row.number} is open already")
+            peer.rows[row.number] = row
         if submit.prompt_logprobs is not None:
-            self._send_prompt_logprobs(identity, peer, submit)
+            for message in prompt_logprobs(submit, seq=peer.connection.next_sent, vocab_size=self.vocab_size):
+                self._send(identity, message)
 
     def _refuse(self, identity: bytes, peer: Peer, submit: Submit, refusal: Refusal) -> None:
         self._send(
@@ -258,30 +231,6 @@ class FakeEngine:
             if number in peer.rows:
                 peer.rows[number].aborted = True
 
-    def _send_prompt_logprobs(self, identity: bytes, peer: Peer, submit: Submit) -> None:
-        """In two chunks where the prompt is long enough."""
-        prompt, width = int32s(submit.prompt), submit.prompt_logprobs or 0
-        middle = max(1, len(prompt) // 2)
-        for first, last in ((1, middle), (middle, len(prompt))):
-            tokens = prompt[first:last]
-            if not tokens:
-                continue
-            tops = [(t + i) % self.vocab_size for t in tokens for i in range(width)]
-            self._send(
-                identity,
-                PromptLogprobs(
-                    seq=peer.connection.next_sent,
-                    epoch=self.epoch,
-                    number=submit.number,
-                    first=first,
-                    logprobs=array("f", [logprob_of(t) for t in tokens]).tobytes(),
-                    ranks=array("i", [1] * len(tokens)).tobytes(),
-                    width=width,
-                    top_ids=array("i", tops).tobytes(),
-                    top_logprobs=array("f", [logprob_of(t) for t in tops]).tobytes(),
-                ),
-            )
-
     def _take_step(self) -> None:
         self._step += 1
         for identity, peer in list(self._peers.items()):
@@ -289,7 +238,7 @@ class FakeEngine:
                 self._step_peer(identity, peer)
 
     def _step_peer(self, identity: bytes, peer: Peer) -> None:
-        drawn = [(row, *self._draw(row)) for row in peer.rows.values()]
+        drawn = [(row, *draw(row, vocab_size=self.vocab_size, answer=self.answer)) for row in peer.rows.values()]
         new = [row for row, _, _ in drawn if row.is_new]
         message = StepOutput(
             seq=peer.connection.next_sent,
@@ -302,7 +251,7 @@ class FakeEngine:
             started_cached=array("i", [row.num_cached for row in new]).tobytes(),
             started_queue_us=array("i", [0] * len(new)).tobytes(),
         )
-        logprobs = self._logprobs([(row, token) for row, token, _ in drawn])
+        logprobs = step_logprobs([(row, token) for row, token, _ in drawn], vocab_size=self.vocab_size)
         for row, token, finish in drawn:
             row.is_new = False
             row.outputs.append(token)
@@ -310,35 +259,6 @@ class FakeEngine:
             if finish:
                 del peer.rows[row.number]
         self._send(identity, message, *([] if logprobs is None else [encode(logprobs)]))
-
-    def _draw(self, row: FakeRow) -> tuple[int, Finish]:
-        sampling, num_outputs = row.submit.sampling, len(row.outputs)
-        if row.aborted:
-            return 0, Finish.ABORT
-        if self.answer is None:
-            token = next_token(row.seed, row.num_prompt + num_outputs, self.vocab_size)
-        else:
-            token = self.answer[num_outputs] if num_outputs < len(self.answer) else EOS_ID
-        if token == EOS_ID and not sampling.ignore_eos:
-            return token, Finish.EOS
-        if token in sampling.stop_token_ids and num_outputs >= sampling.min_tokens:
-            return token, Finish.STOP_TOKEN
-        return token, Finish.LENGTH if num_outputs + 1 >= sampling.max_tokens else Finish.RUNNING
-
-    def _logprobs(self, drawn: list[tuple[FakeRow, int]]) -> StepLogprobs | None:
-        asked = [(i, row.submit.sampling.logprobs, token) for i, (row, token) in enumerate(drawn)]
-        wanted = [(i, width, token) for i, width, token in asked if width is not None]
-        if not wanted:
-            return None
-        tops = [(token + i) % self.vocab_size for _, width, token in wanted for i in range(width)]
-        return StepLogprobs(
-            index=array("i", [i for i, _, _ in wanted]).tobytes(),
-            logprobs=array("f", [logprob_of(token) for _, _, token in wanted]).tobytes(),
-            ranks=array("i", [1] * len(wanted)).tobytes(),
-            widths=array("i", [width for _, width, _ in wanted]).tobytes(),
-            top_ids=array("i", tops).tobytes(),
-            top_logprobs=array("f", [logprob_of(t) for t in tops]).tobytes(),
-        )
 
     def _announce_ready(self) -> None:
         if self.loading:
