@@ -120,6 +120,15 @@ def test_a_dead_engine_is_an_error_that_says_how_it_ended(demo_files: ModelFiles
             llm.generate("a")
 
 
+def test_an_interrupt_ends_the_call_but_not_the_llm(llm: LLM) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        llm.generate([[5]] * 20_000, SamplingParams(max_tokens=60, ignore_eos=True))
+    began = time.monotonic()
+    assert llm.generate("a")
+    assert time.monotonic() - began < 2  # the engine had nothing left to do
+
+
 @pytest.mark.parametrize(("mode", "said"), [("refuses", "lacks the tensor"), ("exits", "exit status 7")])
 def test_an_engine_that_cannot_start_says_why(demo_files: ModelFiles, mode: str, said: str) -> None:
     before = num_loop_threads()

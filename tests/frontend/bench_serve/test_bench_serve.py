@@ -4,10 +4,15 @@ import argparse
 import asyncio
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from frontend import bench_serve
@@ -184,3 +189,23 @@ def test_numbers_out_of_range_are_refused() -> None:
         argument_error(*wrong)
     argument_error("--input-len", "5", "--workload", "single")
     argument_error()
+
+
+def test_an_interrupt_ends_the_load_processes_too() -> None:
+    async def script(_: Request) -> AsyncIterator[bytes]:
+        yield STREAM_HEAD
+        while True:
+            yield event({"choices": [{"text": "a"}]})
+            await asyncio.sleep(0.005)
+
+    with scripted_endpoint(script) as server:
+        command = [sys.executable, "-m", "headrace", "bench", "serve", "--url", server.url, "--model", "m"]
+        process = subprocess.Popen([*command, "--input-len", "1", "--procs", "2", "--num-prompts", "2"])
+        deadline = time.monotonic() + 20
+        while len(server.requests) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        loads = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert len(loads) == 2
+    assert not any(load.is_running() for load in loads)
