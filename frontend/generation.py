@@ -52,7 +52,7 @@ class Generation:
     def __init__(self, services: Services, request: GenerationRequest, sink: Sink, ready: EngineReady) -> None:
         self.request = request
         # by position; None at the first, which has none; complete before the first delta. None where not asked for
-        self.prompt_logprobs: list[TokenLogprob | None] | None = None
+        self.prompt_logprobs: list[TokenLogprob | None] | None = None if request.prompt_logprobs is None else [None]
         self._services = services
         self._sink = sink
         self._tally = services.tally
