@@ -26,7 +26,7 @@ def choose_max_model_len(config: EngineConfig, shape: ModelShape) -> int:
 
 def block_bytes(config: EngineConfig, shape: ModelShape, precision: Precision) -> int:
     """One block's keys and values over all layers."""
-    per_token = 2 * shape.num_kv_heads * shape.head_dim * precision.compute.itemsize
+    per_token = 2 * shape.num_kv_heads * shape.head_dim * precision.cache.itemsize
     return per_token * config.block_size * shape.num_layers
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.models.config_json import ModelError
+from engine.models.linear import can_pack_half
 from protocol.launch import Device, DType
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -14,7 +15,9 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.
 class Precision:
     name: DType
     rounded: torch.dtype  # weights are rounded to this type
-    compute: torch.dtype  # weights, activations and KV cache are held in this one
+    compute: torch.dtype  # activations, and weights that are not packed
+    cache: torch.dtype  # keys and values
+    packed: bool = False  # matrices are held in 16 bits and multiplied with float32 rows
 
 
 def choose_device(asked: Device) -> torch.device:
@@ -26,11 +29,15 @@ def choose_device(asked: Device) -> torch.device:
 
 
 def choose_precision(asked: DType, trained: str, device: torch.device) -> Precision:
-    """auto: a 16-bit type where the device multiplies it fast, else float32."""
+    """auto: a 16-bit type where the device multiplies it natively, else float32."""
     name = _automatic(trained, device) if asked == "auto" else asked
     rounded = TYPES[name]
-    emulated = device.type == "cpu" and rounded != torch.float32 and not _cpu_multiplies(rounded)
-    return Precision(name=name, rounded=rounded, compute=torch.float32 if emulated else rounded)
+    if name == "float32" or device.type == "cuda" or _cpu_multiplies(rounded):
+        return Precision(name=name, rounded=rounded, compute=rounded, cache=rounded)
+    # torch's own 16-bit products are five times slower than float32's on such a CPU (32 rows: 683 ms against 122),
+    # and so is its attention in float16, but not in bfloat16.
+    cache = torch.float32 if name == "float16" else rounded
+    return Precision(name=name, rounded=rounded, compute=torch.float32, cache=cache, packed=can_pack_half())
 
 
 def _automatic(trained: str, device: torch.device) -> DType:
@@ -40,9 +47,8 @@ def _automatic(trained: str, device: torch.device) -> DType:
 
 
 def _cpu_multiplies(dtype: torch.dtype) -> bool:
-    """Whether the CPU has instructions for products of this type. Without them torch is up to ten times slower than
-    in float32 (SmolLM2-135M, 32 rows, AVX2: 683 ms against 122), so such a CPU holds rounded weights as float32."""
+    """Whether the CPU has instructions for products of this type."""
     capabilities = torch.cpu.get_capabilities()
     if dtype == torch.bfloat16:
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-    return bool(capabilities.get("amx_fp16"))
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return bool(capabilities.get("amx_fp16", False))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.batch import Int64s, ScheduledBatch
-from engine.execution.inputs import FlatRows
+from engine.execution.inputs import StepRows
 from engine.execution.logprobs import PromptLogprobs, joined, token_logprobs
 from engine.execution.slot_tables import SlotTables
 
@@ -26,7 +26,7 @@ class PromptPart:
     tokens: Int64s  # their places among the step's tokens
 
 
-def prompt_parts(batch: ScheduledBatch, rows: FlatRows, prompt_len: Int64s) -> list[PromptPart]:
+def prompt_parts(batch: ScheduledBatch, rows: StepRows, prompt_len: Int64s) -> list[PromptPart]:
     """A loop over the chunks that asked; most steps have none."""
     num_decodes = len(batch.decode_slots)
     parts = []

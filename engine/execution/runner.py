@@ -28,12 +28,14 @@ def build_runner(config: EngineConfig, shape: ModelShape, report: Report) -> tup
     precision = choose_precision(config.dtype, shape.dtype, device)
     max_model_len = choose_max_model_len(config, shape)
     with _phase("weights", report):
-        placement = Placement(device=device, rounded=precision.rounded, compute=precision.compute)
+        placement = Placement(
+            device=device, rounded=precision.rounded, compute=precision.compute, packed=precision.packed
+        )
         weights = load_weights(open_source(config, shape), shape, placement)
     with _phase("KV cache", report):
         plan = make_plan(config, shape, device, precision)
         decoder = Decoder(shape, weights, max_positions=max_model_len)
-        return TorchRunner(decoder, shape, plan, precision.compute), plan
+        return TorchRunner(decoder, shape, plan, precision.cache), plan
 
 
 @contextmanager

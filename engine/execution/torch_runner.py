@@ -14,7 +14,7 @@ from engine.batch import Int64s, ScheduledBatch, StepResult
 from engine.config import EnginePlan
 from engine.execution.attention_groups import AttentionGrouper
 from engine.execution.cache import allocate_cache
-from engine.execution.inputs import FlatRows, build_inputs, flatten, sampled_rows
+from engine.execution.inputs import StepRows, build_inputs, sampled_rows, step_rows
 from engine.execution.logprobs import DrawnLogprobs, PromptLogprobs
 from engine.execution.prompt_logprobs import PromptPart, prompt_parts, score_prompt
 from engine.execution.sampler import Sampler
@@ -63,7 +63,7 @@ class TorchRunner:
 
     def _step(self, batch: ScheduledBatch) -> LaunchedStep:
         self._install(batch)
-        rows = flatten(batch)
+        rows = step_rows(batch, self._grouper)
         sampled = sampled_rows(batch)
         parts = prompt_parts(batch, rows, self._sampler.slots.prompt_len)
         last_tokens = (rows.first + rows.lengths - 1)[sampled]
@@ -79,9 +79,9 @@ class TorchRunner:
         self._tables.give_blocks(batch)
 
     def _sample(
-        self, rows: FlatRows, sampled: Int64s, hidden: Tensor, prompt_logprobs: list[PromptLogprobs]
+        self, rows: StepRows, sampled: Int64s, hidden: Tensor, prompt_logprobs: list[PromptLogprobs]
     ) -> LaunchedStep:
-        slots, positions = rows.slots[sampled], (rows.starts + rows.lengths)[sampled]
+        slots, positions = rows.slots[sampled], rows.ends[sampled]
         if not len(sampled):  # chunks only, none of which ends its prompt
             nothing = torch.empty(0, dtype=torch.int64)
             return LaunchedStep(tokens=nothing, failed=nothing.bool(), logprobs=None, prompt_logprobs=prompt_logprobs)

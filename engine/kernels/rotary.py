@@ -50,5 +50,6 @@ def rotate_and_store_twin(
     swapped = qk.view(*qk.shape[:2], 2, -1).flip(-2).flatten(-2)
     torch.addcmul(qk * cos, swapped, sin, out=qk)
     # A NaN must not outlive its row: others read the block later, behind a mask, and 0 * NaN is NaN.
-    cache.flatten(0, 1).index_copy_(0, slots, kv.nan_to_num().view(len(qkv), 2, heads.num_kv_heads, heads.head_dim))
+    stored = kv.nan_to_num().to(cache.dtype).view(len(qkv), *cache.shape[2:])
+    cache.flatten(0, 1).index_copy_(0, slots, stored)
     return rows[:, : heads.num_heads]

@@ -41,12 +41,12 @@ class DecoderWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInputs:
-    """One step as the model sees it: N tokens of which S rows are followed by a new one."""
+    """One step as the model sees it: N tokens, and S of them that logits are made of."""
 
     tokens: Tensor  # [N] int64
     positions: Tensor  # [N] int64
     attention: AttentionInputs
-    logit_rows: Tensor  # [S] int64, indices into the N tokens
+    wanted: Tensor  # [S] int64: the tokens whose hidden states are returned
 
 
 class Decoder:
@@ -57,16 +57,16 @@ class Decoder:
         self._cos, self._sin = _rope_tables(shape, weights, max_positions)
 
     def hidden(self, inputs: StepInputs, cache: list[Tensor]) -> Tensor:
-        """[S, hidden] normed hidden states of the rows in `logit_rows`; keys and values go into `cache`."""
+        """[S, hidden] final hidden states of the wanted tokens; keys and values go into `cache`."""
         eps, layers = self._eps, self._weights.layers
         cos, sin = self._cos.index_select(0, inputs.positions), self._sin.index_select(0, inputs.positions)
-        residual = functional.embedding(inputs.tokens, self._weights.embedding)
+        residual = functional.embedding(inputs.tokens, self._weights.embedding).to(cos.dtype)
         x = rms_norm(residual, layers[0].input_norm, eps)
         for index, layer in enumerate(layers):
             last = index + 1 == len(layers)
             x = self._attend(layer, x, cos, sin, inputs.attention, cache[index])
             if last:  # what follows concerns each token alone
-                x, residual = x.index_select(0, inputs.logit_rows), residual.index_select(0, inputs.logit_rows)
+                x, residual = x.index_select(0, inputs.wanted), residual.index_select(0, inputs.wanted)
             x = add_rms_norm(layer.output(x), residual, layer.post_norm, eps)
             x = layer.down(silu_mul(layer.gate_up(x)))
             x = add_rms_norm(x, residual, self._weights.final_norm if last else layers[index + 1].input_norm, eps)
@@ -87,7 +87,7 @@ class Decoder:
 
 def _rope_tables(shape: ModelShape, weights: DecoderWeights, max_positions: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines [max_positions, 1, head_dim], the sines of the first half negated (see kernels/rotary.py)."""
-    device, dtype = weights.embedding.device, weights.embedding.dtype
+    device, dtype = weights.final_norm.device, weights.final_norm.dtype
     frequencies = torch.tensor(inverse_frequencies(shape.rope, shape.head_dim), device=device)
     if weights.rope_divisors is not None:
         frequencies = frequencies / weights.rope_divisors.to(device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.models.config_json import ModelError
 from engine.models.decoder import DecoderWeights, LayerWeights
-from engine.models.linear import Linear
+from engine.models.linear import Linear, make_linear
 from engine.models.shape import ModelShape
 from engine.models.tensors import EMBEDDING, FINAL_NORM, OUTPUT, ROPE_DIVISORS, layer_tensor
 from engine.weights.dummy import DummyWeights
@@ -20,11 +20,12 @@ from protocol.launch import EngineConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where weights go, and in which types."""
+    """Where weights go, and in which types (see `engine.execution.precision`)."""
 
     device: torch.device
-    rounded: torch.dtype  # values are rounded to this type
-    compute: torch.dtype  # and held in this one
+    rounded: torch.dtype
+    compute: torch.dtype
+    packed: bool
 
 
 def open_source(config: EngineConfig, shape: ModelShape) -> TensorSource:
@@ -36,28 +37,28 @@ def open_source(config: EngineConfig, shape: ModelShape) -> TensorSource:
     if config.load_format not in ("auto", kind):
         raise ModelError(f"{path} is {kind}, but --load-format says {config.load_format}; leave it at auto")
     if kind == "gguf":
-        from engine.weights.gguf_file import GGUFFile  # noqa: PLC0415 - the gguf library costs 70 ms
+        from engine.weights.gguf_file import GGUFFile  # the gguf library costs 70 ms
 
         return GGUFFile(path, shape)
-    from engine.weights.safetensors_folder import SafetensorsFolder  # noqa: PLC0415 - needed for such folders only
+    from engine.weights.safetensors_folder import SafetensorsFolder
 
     return SafetensorsFolder(path)
 
 
 def load_weights(source: TensorSource, shape: ModelShape, placement: Placement) -> DecoderWeights:
-    """Read everything, several layers at a time: dequantising and reading both leave Python's lock."""
+    """Read everything, several layers at a time: reading, dequantising and packing all leave Python's lock."""
     check_tensors(source, shape)
     loader = _Loader(source, shape, placement)
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-        embedding = pool.submit(loader.matrix, [EMBEDDING])
-        head = None if shape.tied_embeddings else pool.submit(loader.matrix, [OUTPUT])
+        # The largest first, so that no thread is left alone with it at the end.
+        head = pool.submit(loader.head)
+        embedding = pool.submit(loader.embedding)
         layers = list(pool.map(loader.layer, range(shape.num_layers)))
-        table = embedding.result()
         return DecoderWeights(
-            embedding=table,
+            embedding=embedding.result(),
             layers=layers,
-            final_norm=loader.matrix([FINAL_NORM]),
-            head=Linear(table if head is None else head.result()),
+            final_norm=loader.vector(FINAL_NORM),
+            head=head.result(),
             rope_divisors=source.read(ROPE_DIVISORS).float() if ROPE_DIVISORS in source.shapes() else None,
         )
 
@@ -70,32 +71,45 @@ class _Loader:
         self._shape = shape
         self._placement = placement
 
+    def embedding(self) -> Tensor:
+        """A table that is only looked up: its rows are widened after that."""
+        return self._fused([EMBEDDING], self._placement.rounded)
+
+    def head(self) -> Linear:
+        name = EMBEDDING if self._shape.tied_embeddings else OUTPUT
+        return make_linear(self._fused([name], self._placement.compute), None, packed=self._placement.packed)
+
     def layer(self, index: int) -> LayerWeights:
         def named(*names: str) -> list[str]:
             return [layer_tensor(index, name) for name in names]
 
-        shape, attention = self._shape, "self_attn."
+        shape = self._shape
+        q_norm, k_norm = named("self_attn.q_norm.weight", "self_attn.k_norm.weight")
         return LayerWeights(
-            input_norm=self.matrix(named("input_layernorm.weight")),
-            qkv=self._linear(named(*(f"{attention}{part}_proj" for part in "qkv")), bias=shape.qkv_bias),
-            q_norm=self.matrix(named("self_attn.q_norm.weight")) if shape.qk_norm else None,
-            k_norm=self.matrix(named("self_attn.k_norm.weight")) if shape.qk_norm else None,
+            input_norm=self.vector(*named("input_layernorm.weight")),
+            qkv=self._linear(named(*(f"self_attn.{part}_proj" for part in "qkv")), bias=shape.qkv_bias),
+            q_norm=self.vector(q_norm) if shape.qk_norm else None,
+            k_norm=self.vector(k_norm) if shape.qk_norm else None,
             output=self._linear(named("self_attn.o_proj"), bias=shape.output_bias),
-            post_norm=self.matrix(named("post_attention_layernorm.weight")),
+            post_norm=self.vector(*named("post_attention_layernorm.weight")),
             gate_up=self._linear(named("mlp.gate_proj", "mlp.up_proj"), bias=False),
             down=self._linear(named("mlp.down_proj"), bias=False),
         )
 
-    def matrix(self, names: list[str]) -> Tensor:
-        """The named tensors one below the other."""
-        dims = [self._source.shapes()[name] for name in names]
-        fused = torch.empty(
-            sum(rows for rows, *_ in dims), *dims[0][1:], dtype=self._placement.compute, device=self._placement.device
-        )
-        for name, part in zip(names, torch.split(fused, [rows for rows, *_ in dims]), strict=True):
-            part.copy_(self._source.read(name).to(self._placement.rounded))
-        return fused
+    def vector(self, name: str) -> Tensor:
+        return self._fused([name], self._placement.compute)
 
     def _linear(self, names: list[str], *, bias: bool) -> Linear:
-        weight = self.matrix([f"{name}.weight" for name in names])
-        return Linear(weight, self.matrix([f"{name}.bias" for name in names]) if bias else None)
+        compute = self._placement.compute
+        weight = self._fused([f"{name}.weight" for name in names], compute)
+        biases = self._fused([f"{name}.bias" for name in names], compute) if bias else None
+        return make_linear(weight, biases, packed=self._placement.packed)
+
+    def _fused(self, names: list[str], dtype: torch.dtype) -> Tensor:
+        """The named tensors one below the other, rounded as weights are."""
+        dims = [self._source.shapes()[name] for name in names]
+        rows = [first for first, *_ in dims]
+        fused = torch.empty(sum(rows), *dims[0][1:], dtype=dtype, device=self._placement.device)
+        for name, part in zip(names, torch.split(fused, rows), strict=True):
+            part.copy_(self._source.read(name).to(self._placement.rounded))
+        return fused
