@@ -17,7 +17,7 @@ from protocol.scoreboard import Row, Scoreboard, State
 logger = logging.getLogger("headrace.accept")
 
 MAX_ACCEPTS_A_TURN = 16
-_RANK_S = 0.0005
+_RANK_S = 0.001  # uvloop's timers count whole milliseconds: half of one is none (8 connections on 2 processes: 8 and 0)
 _MAX_DELAY_S = 0.003
 _NOT_READY_DELAY_S = 0.02
 _OUT_OF_FILES_DELAY_S = 0.5

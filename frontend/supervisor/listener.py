@@ -102,11 +102,12 @@ def _bind_host(host: str, port: int) -> Listener:
     return Listener(sock, url=f"http://{shown}:{sock.getsockname()[1]}")
 
 
-def _listen(family: int, address: tuple[object, ...], *, dual_stack: bool = False) -> socket.socket:
+def _listen(family: int, address: tuple[object, ...] | str, *, dual_stack: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Only to take over a port whose old connections linger; a listening socket on it is still an error.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family != socket.AF_UNIX:
+            # Only to take over a port whose old connections linger; a listening socket on it is still an error.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
         sock.bind(address)
@@ -129,13 +130,10 @@ def _bind_error(host: str, port: int, error: OSError) -> StartError:
 
 def _bind_unix(path: str) -> Listener:
     path = os.path.abspath(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale_socket(path)
-        sock.bind(path)
-        sock.listen(BACKLOG)
+        sock = _listen(socket.AF_UNIX, path)
     except OSError as error:
-        sock.close()
         raise StartError(ExitStatus.CANNOT_START, f"--uds {path} cannot be bound: {error.strerror}") from None
     return Listener(sock, url=f"unix:{path}")
 
