@@ -7,6 +7,8 @@ needed for V / RUN + RUN numbers instead of V. Noise is a hash of (row key, run)
 else: a row draws the same token whatever stands beside it in the batch.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -19,6 +21,41 @@ _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
 _RUN_COUNTERS = 2**32  # beyond every token id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotParameters:
+    """How each slot samples, as vectors on the device."""
+
+    temperature: Tensor  # float32; 0 = greedy
+    top_k: Tensor  # int32; 0 = off
+    top_p: Tensor  # float32; 1 = off
+    min_p: Tensor  # float32; 0 = off
+    seeds: Tensor  # int64
+
+
+def sample_twin(
+    logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters
+) -> tuple[Tensor, Tensor]:
+    """What `sampling_triton.sample` draws: tokens [S] int32, failed [S] bool. Every slot is a real one here."""
+    slots, wide = slots.long(), logits.float()
+    largest = wide.amax(-1)
+    failed = ~largest.isfinite() | wide.isnan().any(-1)
+    wide = wide.nan_to_num(0.0, 0.0, -torch.inf).masked_fill(failed[:, None], 0.0)
+    temperature = parameters.temperature[slots]
+    scaled = wide / torch.where(temperature > 0, temperature, 1.0)[:, None]
+    filters = (vector[slots] for vector in (parameters.top_k.long(), parameters.top_p, parameters.min_p))
+    least = thresholds_twin(scaled, *filters)
+    drawn = draw_twin(
+        scaled.masked_fill(scaled < least[:, None], -torch.inf), row_keys(parameters.seeds[slots], positions)
+    )
+    tokens = torch.where(temperature > 0, drawn, wide.argmax(-1))
+    return tokens.masked_fill(failed, 0).int(), failed
+
+
+def row_keys(seeds: Tensor, positions: Tensor) -> Tensor:
+    """Each row's noise key for the token at a position. Neighbouring seeds and positions have unrelated keys."""
+    return _scrambled(_scrambled(seeds) + positions.long() * _GOLDEN)
 
 
 def draw(scaled: Tensor, keys: Tensor) -> Tensor:
@@ -111,12 +148,17 @@ def _in_runs(scaled: Tensor) -> Tensor:
 
 def _gumbel(keys: Tensor, counters: Tensor) -> Tensor:
     """Standard Gumbel noise [S, n] in float64 from keys [S] and counters [n] or [S, n]."""
-    bits = keys[:, None] + counters * _GOLDEN
-    bits = (bits ^ _shifted(bits, 30)) * _MIX_1
-    bits = (bits ^ _shifted(bits, 27)) * _MIX_2
-    uniform = (_shifted(bits ^ _shifted(bits, 31), 11).double() + 0.5) * 2.0**-53
+    bits = _scrambled(keys[:, None] + counters * _GOLDEN)
+    uniform = (_shifted(bits, 11).double() + 0.5) * 2.0**-53
     noise: Tensor = uniform.log_().neg_().log_().neg_()
     return noise
+
+
+def _scrambled(bits: Tensor) -> Tensor:
+    """SplitMix64's finisher."""
+    bits = (bits ^ _shifted(bits, 30)) * _MIX_1
+    bits = (bits ^ _shifted(bits, 27)) * _MIX_2
+    return bits ^ _shifted(bits, 31)
 
 
 def _shifted(bits: Tensor, places: int) -> Tensor:

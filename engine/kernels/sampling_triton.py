@@ -1,0 +1,394 @@
+"""Draws a token for each row on the GPU with the parameters of its slot, greedy rows among random ones.
+
+    weigh    every run of 64 logits: its maximum and the sum of its weights     one pass over the logits
+    choose   greedy and unfiltered rows are done; for filtered ones the runs    maxima and sums only
+             with the largest maxima, which hold every logit from a floor up
+    filter   top_k, top_p, min_p among these, then the race; done, unless       at most FILTER_RUNS runs a row
+             the threshold lies below the floor
+    search   the same over the whole row, for rows that are still not done      a pass for each halving
+
+Thresholds are found by halving over logits as integers: nothing is sorted, and every shape is fixed by [S, V], so that
+a CUDA graph can hold it all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from engine.kernels.noise_triton import gumbel, row_key, run_noise
+from engine.kernels.ordered_triton import least_kept, ordered, ordered_up, value_of
+from engine.kernels.sampling import RUN, SlotParameters
+from engine.kernels.tuning import CHOOSE_RUNS_WARPS, FILTER_RUNS, SEARCH_RUNS, WEIGH_RUNS
+
+_RUN = tl.constexpr(RUN)
+_LOG2_E = tl.constexpr(1.4426950408889634)
+_LN_2 = tl.constexpr(0.6931471805599453)
+_NONE = tl.constexpr(2147483647)
+_DONE, _FILTER, _SEARCH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+
+_SHIFTS = {torch.float32: 0, torch.bfloat16: 16, torch.float16: 13}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scratch:
+    """What the launches of one draw leave for the next one. S rows of R runs."""
+
+    maxima: Tensor  # [S, R] float32
+    sums: Tensor  # [S, R] float32: of exp((logit - the run's maximum) / temperature)
+    runs: Tensor  # [S, FILTER_RUNS] int32
+    num_runs: Tensor  # [S] int32
+    floors: Tensor  # [S] int32: every logit whose key reaches it is in one of the runs
+    masses: Tensor  # [S] float32: of the row, in weights relative to its largest logit's
+    stages: Tensor  # [S] int32: which launch has the row to do next
+
+
+def sample(
+    logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters
+) -> tuple[Tensor, Tensor]:
+    """logits [S, V] -> tokens [S] int32, failed [S] bool (a NaN, +inf, or nothing above -inf: the token is 0).
+
+    slots [S] int32: whose parameters a row has; negative: the row is none, nothing is written for it. positions [S]:
+    where the drawn tokens will stand.
+    """
+    assert logits.stride(1) == 1
+    num_rows, size = logits.shape
+    assert slots.shape == positions.shape == (num_rows,)
+    tokens = torch.empty(num_rows, dtype=torch.int32, device=logits.device)
+    failed = torch.empty(num_rows, dtype=torch.int8, device=logits.device)
+    if not num_rows:
+        return tokens, failed.view(torch.bool)
+    num_runs = triton.cdiv(size, RUN)
+    p, scratch = parameters, _allocate(num_rows, num_runs, logits.device)
+    s, shift, of_rows = scratch, _SHIFTS[logits.dtype], (p.seeds, positions)
+    _weigh[(num_rows, triton.cdiv(num_runs, WEIGH_RUNS.size))](
+        logits, logits.stride(0), slots, p.temperature, s.maxima, s.sums, num_runs, SIZE=size,
+        RUNS=WEIGH_RUNS.size, num_warps=WEIGH_RUNS.warps,
+    )  # fmt: skip
+    row = (logits, logits.stride(0), slots, p.temperature, p.top_k, p.top_p, p.min_p, *of_rows, tokens)
+    _choose[(num_rows,)](
+        *row, failed, s.maxima, s.sums, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, NUM_RUNS=num_runs,
+        BLOCK=triton.next_power_of_2(num_runs), CANDIDATES=FILTER_RUNS.size, SHIFT=shift, num_warps=CHOOSE_RUNS_WARPS,
+    )  # fmt: skip
+    _filter[(num_rows,)](
+        *row, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, CANDIDATES=FILTER_RUNS.size, SHIFT=shift,
+        num_warps=FILTER_RUNS.warps,
+    )  # fmt: skip
+    _search[(num_rows,)](*row, s.floors, s.masses, s.stages, SIZE=size, RUNS=SEARCH_RUNS.size, SHIFT=shift, num_warps=SEARCH_RUNS.warps)
+    return tokens, failed.view(torch.bool)
+
+
+def _allocate(num_rows: int, num_runs: int, device: torch.device) -> _Scratch:
+    def numbers(*shape: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    return _Scratch(
+        maxima=numbers(num_rows, num_runs, dtype=torch.float32),
+        sums=numbers(num_rows, num_runs, dtype=torch.float32),
+        runs=numbers(num_rows, FILTER_RUNS.size, dtype=torch.int32),
+        num_runs=numbers(num_rows, dtype=torch.int32),
+        floors=numbers(num_rows, dtype=torch.int32),
+        masses=numbers(num_rows, dtype=torch.float32),
+        stages=numbers(num_rows, dtype=torch.int32),
+    )
+
+
+@triton.jit
+def _weigh(logits, row_stride, slots, temperatures, maxima, sums, num_runs, SIZE: tl.constexpr, RUNS: tl.constexpr):
+    row = tl.program_id(0)
+    slot = tl.load(slots + row)
+    if slot < 0:
+        return
+    temperature = tl.load(temperatures + slot)
+    factor = _LOG2_E / tl.where(temperature > 0.0, temperature, 1.0)
+    runs = tl.program_id(1) * RUNS + tl.arange(0, RUNS)
+    values = _load_runs(logits + row.to(tl.int64) * row_stride, runs, runs < num_runs, SIZE)
+    top, total = _top_and_sum(values, factor)
+    tl.store(maxima + row * num_runs + runs, top, mask=runs < num_runs)
+    tl.store(sums + row * num_runs + runs, total, mask=runs < num_runs)
+
+
+@triton.jit
+def _choose(
+    logits,
+    row_stride,
+    slots,
+    temperatures,
+    top_ks,
+    top_ps,
+    min_ps,
+    seeds,
+    positions,
+    tokens,
+    failed,
+    maxima,
+    sums,
+    chosen,
+    num_chosen,
+    floors,
+    masses,
+    stages,
+    SIZE: tl.constexpr,
+    NUM_RUNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    CANDIDATES: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    row = tl.program_id(0)
+    slot = tl.load(slots + row)
+    if slot < 0:
+        tl.store(stages + row, _DONE)
+        return
+    line = logits + row.to(tl.int64) * row_stride
+    runs = tl.arange(0, BLOCK)
+    inside = runs < NUM_RUNS
+    tops = tl.load(maxima + row * NUM_RUNS + runs, mask=inside, other=-float("inf"))
+    totals = tl.load(sums + row * NUM_RUNS + runs, mask=inside, other=0.0)
+    top = tl.max(tops, 0)
+    broken = (tl.max((totals != totals).to(tl.int32), 0) > 0) | (top == -float("inf")) | (top == float("inf"))
+    tl.store(failed + row, broken.to(tl.int8))
+    if broken:
+        tl.store(tokens + row, 0)
+        tl.store(stages + row, _DONE)
+        return
+    temperature = tl.load(temperatures + slot)
+    if temperature > 0.0:
+        top_k = tl.load(top_ks + slot)
+        filtered = ((top_k > 0) & (top_k < SIZE)) | (tl.load(top_ps + slot) < 1.0) | (tl.load(min_ps + slot) > 0.0)
+        if filtered:
+            keys = ordered(tops, SHIFT)
+            floor = tl.min(tl.where(inside, keys, _NONE), 0).to(tl.int64)
+            if NUM_RUNS > CANDIDATES:
+                # Above the largest key that more runs reach than there is room for: equals of it stay out together.
+                floor = least_kept(
+                    keys, tl.where(inside, 1.0, 0.0), CANDIDATES + 1.0, floor, ordered(top, SHIFT).to(tl.int64)
+                )
+                floor += 1
+            else:
+                floor = ordered(tl.full([], -float("inf"), tl.float32), SHIFT).to(tl.int64)
+            reached = inside & (keys >= floor.to(tl.int32))
+            places = tl.cumsum(reached.to(tl.int32), 0) - 1
+            tl.store(chosen + row * CANDIDATES + places, runs, mask=reached)
+            tl.store(num_chosen + row, tl.sum(reached.to(tl.int32), 0))
+            tl.store(floors + row, floor.to(tl.int32))
+            factor = _LOG2_E / temperature
+            tl.store(masses + row, tl.sum(totals * tl.exp2((tops - top) * factor), 0))
+            tl.store(stages + row, _FILTER)
+        else:
+            key = row_key(tl.load(seeds + slot), tl.load(positions + row))
+            weights = _log_weights(tops, totals, temperature) + run_noise(key, runs)
+            best = tl.max(weights, 0)
+            winner = tl.min(tl.where(weights == best, runs, BLOCK), 0)
+            token = _race_in_run(line, winner, SIZE, temperature, -float("inf"), key)
+            tl.store(tokens + row, token)
+            tl.store(stages + row, _DONE)
+    else:
+        winner = tl.min(tl.where(tops == top, runs, BLOCK), 0)
+        ids = winner * _RUN + tl.arange(0, _RUN)
+        values = tl.load(line + ids, mask=ids < SIZE, other=-float("inf")).to(tl.float32)
+        tl.store(tokens + row, tl.min(tl.where(values == top, ids, _NONE), 0))
+        tl.store(stages + row, _DONE)
+
+
+@triton.jit
+def _filter(
+    logits,
+    row_stride,
+    slots,
+    temperatures,
+    top_ks,
+    top_ps,
+    min_ps,
+    seeds,
+    positions,
+    tokens,
+    chosen,
+    num_chosen,
+    floors,
+    masses,
+    stages,
+    SIZE: tl.constexpr,
+    CANDIDATES: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    row = tl.program_id(0)
+    if tl.load(stages + row) != _FILTER:
+        return
+    slot = tl.load(slots + row)
+    temperature = tl.load(temperatures + slot)
+    factor = _LOG2_E / temperature
+    line = logits + row.to(tl.int64) * row_stride
+    lanes = tl.arange(0, CANDIDATES)
+    present = lanes < tl.load(num_chosen + row)
+    runs = tl.load(chosen + row * CANDIDATES + lanes, mask=present, other=0)
+    values = _load_runs(line, runs, present, SIZE)
+    top = tl.max(tl.max(values, 1), 0)
+    floor = tl.load(floors + row).to(tl.int64)
+    keys, top_key = ordered(values, SHIFT), ordered(top, SHIFT).to(tl.int64)
+    weights = tl.exp2((values - top) * factor)
+    top_k, top_p, min_p = tl.load(top_ks + slot), tl.load(top_ps + slot), tl.load(min_ps + slot)
+    bound, mass, resolved = floor, tl.load(masses + row), True
+    by_count = (top_k > 0) & (top_k < SIZE)
+    if by_count:
+        there = (values > -float("inf")).to(tl.float32)
+        wanted = top_k.to(tl.float32)
+        resolved = tl.sum(tl.where(keys >= floor.to(tl.int32), there, 0.0)) >= wanted
+        bound = least_kept(keys, there, wanted, floor, top_key)
+        mass = tl.sum(tl.where(keys >= bound.to(tl.int32), weights, 0.0))
+    if top_p < 1.0:
+        wanted_mass = top_p * mass
+        held = tl.sum(tl.where(keys >= bound.to(tl.int32), weights, 0.0))
+        resolved = resolved & (by_count | (held >= wanted_mass))
+        bound = least_kept(keys, weights, wanted_mass, bound, top_key)
+    if min_p > 0.0:
+        least = ordered_up(top + temperature * tl.log(min_p), SHIFT)
+        resolved = resolved & (by_count | (top_p < 1.0) | (least >= floor))
+        bound = tl.maximum(bound, least)
+    if resolved:
+        key = row_key(tl.load(seeds + slot), tl.load(positions + row))
+        raced = _race_between_runs(values, keys, bound, runs, factor, temperature, key)
+        best = tl.max(raced, 0)
+        winner = tl.min(tl.where(raced == best, runs, _NONE), 0)
+        token = _race_in_run(line, winner, SIZE, temperature, value_of(bound, SHIFT), key)
+        tl.store(tokens + row, token)
+    else:
+        tl.store(stages + row, _SEARCH)
+
+
+@triton.jit
+def _search(
+    logits,
+    row_stride,
+    slots,
+    temperatures,
+    top_ks,
+    top_ps,
+    min_ps,
+    seeds,
+    positions,
+    tokens,
+    floors,
+    masses,
+    stages,
+    SIZE: tl.constexpr,
+    RUNS: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    row = tl.program_id(0)
+    if tl.load(stages + row) != _SEARCH:
+        return
+    slot = tl.load(slots + row)
+    temperature = tl.load(temperatures + slot)
+    factor = _LOG2_E / temperature
+    line = logits + row.to(tl.int64) * row_stride
+    top_k, top_p, min_p = tl.load(top_ks + slot), tl.load(top_ps + slot), tl.load(min_ps + slot)
+    top = _row_top(line, SIZE, RUNS)
+    high = ordered(top, SHIFT).to(tl.int64)
+    bound = ordered_up(tl.full([], -3.4028234663852886e38, tl.float32), SHIFT)
+    mass = tl.load(masses + row)
+    if (top_k > 0) & (top_k < SIZE):
+        wanted = top_k.to(tl.float32)
+        low = bound
+        upper = high
+        while low < upper:
+            middle = low + ((upper - low + 1) >> 1)
+            enough = _row_amount(line, SIZE, middle, top, factor, RUNS, SHIFT, True) >= wanted
+            low = tl.where(enough, middle, low)
+            upper = tl.where(enough, upper, middle - 1)
+        bound = low
+        mass = _row_amount(line, SIZE, bound, top, factor, RUNS, SHIFT, False)
+    if top_p < 1.0:
+        # Below this the whole vocabulary would weigh less than what top_p leaves out.
+        least = top + temperature * tl.log(0.5 * (1.0 - top_p) / SIZE)
+        low = tl.maximum(bound, ordered(least, SHIFT).to(tl.int64))
+        upper = high
+        wanted_mass = top_p * mass
+        passes = 0
+        while low < upper:
+            # Halving the values first: half of all integers stand for magnitudes below 1.
+            middle = ordered(0.5 * (value_of(low, SHIFT) + value_of(upper, SHIFT)), SHIFT).to(tl.int64)
+            middle = tl.where(passes < 12, middle, low + ((upper - low + 1) >> 1))
+            middle = tl.minimum(tl.maximum(middle, low + 1), upper)
+            enough = _row_amount(line, SIZE, middle, top, factor, RUNS, SHIFT, False) >= wanted_mass
+            low = tl.where(enough, middle, low)
+            upper = tl.where(enough, upper, middle - 1)
+            passes += 1
+        bound = low
+    if min_p > 0.0:
+        bound = tl.maximum(bound, ordered_up(top + temperature * tl.log(min_p), SHIFT))
+    key = row_key(tl.load(seeds + slot), tl.load(positions + row))
+    best = tl.full([RUNS], -float("inf"), tl.float64)
+    winners = tl.zeros([RUNS], tl.int32)
+    for start in range(0, SIZE, RUNS * _RUN):
+        runs = start // _RUN + tl.arange(0, RUNS)
+        values = _load_runs(line, runs, runs * _RUN < SIZE, SIZE)
+        raced = _race_between_runs(values, ordered(values, SHIFT), bound, runs, factor, temperature, key)
+        winners = tl.where(raced > best, runs, winners)
+        best = tl.maximum(raced, best)
+    won = tl.max(best, 0)
+    winner = tl.min(tl.where(best == won, winners, _NONE), 0)
+    tl.store(tokens + row, _race_in_run(line, winner, SIZE, temperature, value_of(bound, SHIFT), key))
+
+
+@triton.jit
+def _load_runs(line, runs, present, SIZE: tl.constexpr):
+    """[runs, 64] logits in float32, -inf where there are none."""
+    ids = runs[:, None] * _RUN + tl.arange(0, _RUN)[None, :]
+    return tl.load(line + ids, mask=present[:, None] & (ids < SIZE), other=-float("inf")).to(tl.float32)
+
+
+@triton.jit
+def _top_and_sum(values, factor):
+    """Each run's maximum, and the sum of its weights relative to it: NaN where a value is NaN or +inf."""
+    top = tl.max(values, 1)
+    zero = tl.where(top == -float("inf"), 0.0, top)
+    return top, tl.sum(tl.exp2((values - zero[:, None]) * factor), 1)
+
+
+@triton.jit
+def _log_weights(tops, totals, temperature):
+    """Of runs, in float64; -inf for a run without weight."""
+    logs = tops / temperature + _LN_2 * tl.log2(tl.maximum(totals, 1e-30))
+    return tl.where(totals > 0.0, logs, -float("inf")).to(tl.float64)
+
+
+@triton.jit
+def _race_between_runs(values, keys, bound, runs, factor, temperature, key):
+    """Each run's log weight over what reaches the bound, plus noise."""
+    kept = tl.where(keys >= bound.to(tl.int32), values, -float("inf"))
+    top, total = _top_and_sum(kept, factor)
+    return _log_weights(top, total, temperature) + run_noise(key, runs)
+
+
+@triton.jit
+def _race_in_run(line, run, SIZE: tl.constexpr, temperature, least, key):
+    """The token of a run that wins among those that reach `least`; the lowest of equals."""
+    ids = run * _RUN + tl.arange(0, _RUN)
+    values = tl.load(line + ids, mask=ids < SIZE, other=-float("inf")).to(tl.float32)
+    values = tl.where(values >= least, values / temperature, -float("inf"))
+    raced = values.to(tl.float64) + gumbel(key, ids)
+    best = tl.max(raced, 0)
+    return tl.min(tl.where(raced == best, ids, _NONE), 0)
+
+
+@triton.jit
+def _row_top(line, SIZE: tl.constexpr, RUNS: tl.constexpr):
+    top = tl.full([RUNS], -float("inf"), tl.float32)
+    for start in range(0, SIZE, RUNS * _RUN):
+        runs = start // _RUN + tl.arange(0, RUNS)
+        top = tl.maximum(top, tl.max(_load_runs(line, runs, runs * _RUN < SIZE, SIZE), 1))
+    return tl.max(top, 0)
+
+
+@triton.jit
+def _row_amount(line, SIZE: tl.constexpr, least, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr, COUNT: tl.constexpr):
+    """How many logits of the row reach a key, or their weight."""
+    amounts = tl.zeros([RUNS, _RUN], tl.float32)
+    for start in range(0, SIZE, RUNS * _RUN):
+        runs = start // _RUN + tl.arange(0, RUNS)
+        values = _load_runs(line, runs, runs * _RUN < SIZE, SIZE)
+        weights = 1.0 if COUNT else tl.exp2((values - top) * factor)
+        amounts += tl.where(ordered(values, SHIFT) >= least.to(tl.int32), weights, 0.0)
+    return tl.sum(amounts)
