@@ -21,8 +21,9 @@ class SafetensorsFolder:
         self._files: dict[str, Any] = {}  # tensor name -> the open file that has it
         self._shapes: dict[str, tuple[int, ...]] = {}
         listed = _listed_files(folder)
-        for name in sorted(set(listed.values())) if listed else _unlisted_files(folder):
-            self._open(_inside(folder, name), listed)
+        names = sorted(set(listed.values())) if listed else _unlisted_files(folder)
+        for path in [_inside(folder, name) for name in names]:
+            self._open(path, listed)
         for tensor, name in listed.items():
             if tensor not in self._files:
                 raise ModelError(f"{folder / name} lacks tensor {tensor}, which {INDEX} says it holds")

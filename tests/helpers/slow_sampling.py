@@ -45,4 +45,5 @@ def probabilities(logits: Row, s: Sampling) -> Row:
         reached = np.cumsum(ordered) >= s.top_p * weights.sum()
         weights[weights < ordered[np.argmax(reached)]] = 0.0
     weights[weights < s.min_p * weights.max()] = 0.0
-    return weights / weights.sum()
+    shares: Row = weights / weights.sum()
+    return shares

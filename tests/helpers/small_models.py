@@ -48,7 +48,7 @@ def save_model(name: str, folder: Path) -> Any:
     config = transformers.AutoConfig.for_model(kind, **(SIZES | changes))
     config._attn_implementation = "eager"
     torch.manual_seed(len(name))
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     with torch.no_grad():  # biases and norms as they are after training, not all zeros and ones
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -67,4 +67,5 @@ def continue_greedily(model: Any, prompt: list[int], count: int) -> list[int]:
 
 def reference_logits(model: Any, tokens: list[int]) -> torch.Tensor:
     with torch.inference_mode():
-        return model(torch.tensor([tokens]), use_cache=False).logits[0].float()
+        logits: torch.Tensor = model(torch.tensor([tokens]), use_cache=False).logits[0].float()
+        return logits
