@@ -93,8 +93,8 @@ class ApiServer:
     # --- starting ----------------------------------------------------------------------------------------------------
 
     async def _become_ready(self) -> None:
+        await self._build_app()
         try:
-            await self._build_app()
             await self._services.loaded()
         except (ValueError, OSError) as error:  # of the settings or the model's files: trying again would not help
             self._status = ExitStatus.WRONG_SETTINGS
@@ -107,7 +107,9 @@ class ApiServer:
         """FastAPI takes longer to import than everything before it: meanwhile the gate answers."""
         started = time.monotonic()
         build_app = await asyncio.to_thread(_import_app)
-        self._gate.app = build_app(self._services)
+        self._gate.app = app = build_app(self._services)
+        if self._services.place == 0:
+            logger.info("routes: %s", ", ".join(sorted({route.path for route in app.routes})))
         self._say(PhaseDone(phase="routes built", seconds=time.monotonic() - started))
 
     def _note_ready(self) -> None:

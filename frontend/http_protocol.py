@@ -160,6 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._settle()
+        self._unset_keepalive_if_required()  # set while the rest of this request was on its way
         self._load.request_began()
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)

@@ -34,12 +34,18 @@ def main() -> int:
             started = time.monotonic()
             files = _resolve(launch)
         except (ModelFilesError, GGUFError) as error:
-            send_control(control, CannotStart(status=ExitStatus.WRONG_SETTINGS, sentence=str(error)))
-            return ExitStatus.WRONG_SETTINGS
+            return _refuse(control, ExitStatus.WRONG_SETTINGS, str(error))
+        except OSError as error:  # a full disk, a file that may not be read
+            return _refuse(control, ExitStatus.CANNOT_START, f"the model's files cannot be prepared: {error}")
         sys.stdout.buffer.write(msgspec.json.encode(files))
         sys.stdout.buffer.flush()
         send_control(control, PhaseDone(phase="model files found", seconds=time.monotonic() - started))
     return ExitStatus.OK
+
+
+def _refuse(control: socket.socket, status: ExitStatus, sentence: str) -> ExitStatus:
+    send_control(control, CannotStart(status=status, sentence=sentence))
+    return status
 
 
 def _resolve(launch: PrepareModelLaunch) -> ModelFiles:

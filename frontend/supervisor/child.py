@@ -91,6 +91,8 @@ def describe_end(status: int) -> str:
     """In words: what `Child.reap` returned."""
     if status >= 0:
         return f"exit status {status}"
+    if status == -signal.SIGKILL:
+        return "killed by SIGKILL: from outside, or by the kernel for want of memory"
     try:
         return f"killed by {signal.Signals(-status).name}"
     except ValueError:

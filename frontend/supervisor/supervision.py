@@ -64,6 +64,7 @@ class Supervision:
                     self._handle(event)
                 self._check_deadline()
                 self._row.beat()
+            logger.info("every process has ended after %.1f s", time.monotonic() - self._began)
             return self._status()
         finally:
             self._kill_everyone()

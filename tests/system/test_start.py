@@ -50,7 +50,17 @@ def test_says_when_it_is_ready() -> None:
         for process in ("model: ", "engine core 0: ", "API server 0: ", "API server 1: "):
             assert " s" in server.wait_for(process)
         assert f"curl {server.url}/v1/chat/completions" in server.log
-        assert psutil.Process(server.pid).memory_info().rss <= 70e6
+
+
+def test_supervisor_and_api_servers_are_light() -> None:
+    with ServerProcess() as server:
+        server.wait_ready()
+        supervisor, api_server = psutil.Process(server.pid), server.api_server(0)
+        assert supervisor.memory_info().rss <= 70e6
+        assert api_server.memory_info().rss <= 120e6
+        assert api_server.memory_full_info().pss <= 100e6
+        for process in (supervisor, api_server):
+            assert not any("torch" in mapped.path for mapped in process.memory_maps())
 
 
 def test_a_taken_port_is_said_at_once() -> None:
