@@ -50,10 +50,7 @@ def _announce(settings: Settings, listener: Listener) -> None:
         logger.warning("it can be reached from other machines, without a key; --host 127.0.0.1 keeps it to this one")
     cores, count = num_cores(), settings.api_server_count
     logger.info(
-        "%d cores: the engine core computes on the CPU with %d threads, %d API servers with one each",
-        cores,
-        engine_threads(),
-        count,
+        "%d cores: CPU threads: %d for the engine core, 1 for each of %d API servers", cores, engine_threads(), count
     )
     if cores < count + 1:
         logger.warning("%d cores are fewer than API servers and engine core together; they will take turns", cores)

@@ -9,7 +9,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from protocol.process import CannotStart, FromChild, ToChild, control_pair, receive_from_child, send_control
+from frontend.supervisor.errors import StartError
+from protocol.process import CannotStart, ExitStatus, FromChild, ToChild, control_pair, receive_from_child, send_control
 
 logger = logging.getLogger("headrace.supervisor")
 
@@ -69,21 +70,25 @@ def spawn(
     pass_fds: Sequence[int] = (),
     stdout: int | None = None,
 ) -> Child:
-    """Start a child; `launch` makes its standard input, given the number of its control channel.
+    """Start a child; `launch` makes its standard input, given the number of its control channel. Raises `StartError`.
 
     Only from the main thread: a child's PR_SET_PDEATHSIG fires when the thread that forked it ends (tried).
     """
     ours, theirs = control_pair()
     ours.settimeout(0)
-    with theirs, _as_file(launch(theirs.fileno())) as stdin:
-        process = subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=stdout,
-            pass_fds=(*pass_fds, theirs.fileno()),
-            env=environment,
-            start_new_session=True,
-        )
+    try:
+        with theirs, _as_file(launch(theirs.fileno())) as stdin:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                pass_fds=(*pass_fds, theirs.fileno()),
+                env=environment,
+                start_new_session=True,
+            )
+    except OSError as error:
+        ours.close()
+        raise StartError(ExitStatus.CANNOT_START, f"{name} cannot be started: {error}") from None
     return Child(name, process, ours)
 
 

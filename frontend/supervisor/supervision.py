@@ -4,37 +4,24 @@ import logging
 import os
 import signal
 import time
-from enum import Enum, auto
 
 import msgspec
 
 from frontend.supervisor.api_servers import MAX_FAILURES, ApiServers
 from frontend.supervisor.child import Child, describe_end
+from frontend.supervisor.ending import Ending, Stage
 from frontend.supervisor.greeting import first_steps
 from frontend.supervisor.programs import Premises, new_life, spawn_engine_core, spawn_prepare_model
 from frontend.supervisor.signals import SignalNotes
 from frontend.supervisor.watch import Ended, Event, Said, Signalled, Watch
 from protocol.launch import ModelFiles
-from protocol.process import CannotStart, Drain, EngineStarted, ExitStatus, PhaseDone, Ready, Stop
+from protocol.process import CannotStart, EngineStarted, ExitStatus, PhaseDone, Ready
 from protocol.scoreboard import State
 
 logger = logging.getLogger("headrace.supervisor")
 
 _BEAT_S = 0.5
-_BACKLOG_S = 0.2  # for connections that were made before the drain began
 _FAILED_DRAIN_S = 5.0  # without an engine there is nothing to wait for but error messages
-_DRAIN_GRACE_S = 5.0  # beyond what API servers were given to drain
-_STOP_GRACE_S = 5.0
-_KILL_GRACE_S = 5.0
-
-
-class Stage(Enum):
-    """How far the server's life has come."""
-
-    SERVING = auto()  # or on the way to it
-    DRAINING = auto()  # waiting for API servers to end
-    STOPPING = auto()  # waiting for the others
-    OVER = auto()
 
 
 class Supervision:
@@ -49,25 +36,23 @@ class Supervision:
         self._model_fd = -1
         self._engine: Child | None = None
         self._engine_started: EngineStarted | None = None
+        self._ending = Ending(premises.listener, self._watch, self._api_servers)
         self._began = began
-        self._stage = Stage.SERVING
-        self._deadline: float | None = None
-        self._failure: ExitStatus | None = None  # the first fatal cause
-        self._hurried_by: int | None = None  # the signal that ended the drain
 
     def run(self) -> int:
         """From the first child to the last; returns the server's exit status."""
         try:
             self._start()
-            while self._stage is not Stage.OVER:
-                for event in self._watch.wait(self._patience()):
+            while self._ending.stage is not Stage.OVER:
+                for event in self._watch.wait(min(_BEAT_S, self._ending.patience_s)):
                     self._handle(event)
-                self._check_deadline()
+                self._ending.check_deadline()
                 self._row.beat()
             logger.info("every process has ended after %.1f s", time.monotonic() - self._began)
-            return self._status()
+            return self._ending.status
         finally:
-            self._kill_everyone()
+            for child in self._watch.children:
+                child.kill()
             self._watch.close()
 
     # --- starting ----------------------------------------------------------------------------------------------------
@@ -86,8 +71,8 @@ class Supervision:
         with open(self._model_fd, "rb") as answer:
             answer.seek(0)
             data = answer.read()
-        if self._stage is not Stage.SERVING:
-            self._advance()
+        if self._ending.stage is not Stage.SERVING:
+            self._ending.advance()
         elif status != 0:
             self._fail_to_start(child, status)
         else:
@@ -144,8 +129,8 @@ class Supervision:
         started, self._engine = self._engine_started, None
         assert started is not None  # it was set together with the engine
         self._premises.scoreboard.set_current(self._engine_row, 0)
-        if self._stage is Stage.STOPPING:
-            self._advance()
+        if self._ending.stage is Stage.STOPPING:
+            self._ending.advance()
             return
         cause = f"{child.name} ended: {describe_end(status)}"
         if child.refusal is not None:
@@ -158,8 +143,8 @@ class Supervision:
 
     def _api_server_ended(self, child: Child, status: int) -> None:
         self._api_servers.note_end(child)
-        if self._stage is not Stage.SERVING:
-            self._advance()
+        if self._ending.stage is not Stage.SERVING:
+            self._ending.advance()
         elif child.refusal is not None and self._row.get("state") == State.STARTING:
             self._fail_to_start(child, status)
         else:
@@ -172,15 +157,13 @@ class Supervision:
 
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
-        if self._stage is Stage.SERVING:
+        if self._ending.stage is Stage.SERVING:
             timeout = self._premises.settings.shutdown_timeout
             logger.info("%s: draining for at most %g s; a second signal ends at once", name, timeout)
             self._drain(timeout)
         else:
             logger.warning("%s: ending at once", name)
-            self._hurried_by = self._hurried_by or number
-            self._stage, self._deadline = Stage.STOPPING, time.monotonic() + _KILL_GRACE_S
-            self._kill_everyone()
+            self._ending.hurry(number)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -193,55 +176,12 @@ class Supervision:
     def _fail(self, status: ExitStatus, sentence: str) -> None:
         """A fatal cause: said once, and the first one decides the exit status."""
         logger.error("%s", sentence)
-        self._failure = self._failure or status
-        if self._stage is Stage.SERVING:
+        self._ending.note_failure(status)
+        if self._ending.stage is Stage.SERVING:
             self._drain(_FAILED_DRAIN_S)
         else:
-            self._advance()
+            self._ending.advance()
 
     def _drain(self, timeout_s: float) -> None:
-        self._stage, self._deadline = Stage.DRAINING, time.monotonic() + timeout_s + _DRAIN_GRACE_S
         self._row.set("state", State.DRAINING)
-        if self._api_servers.any_ready:
-            self._premises.listener.wait_until_accepted(_BACKLOG_S)
-        self._premises.listener.refuse()
-        self._api_servers.tell(Drain(timeout_s=timeout_s))
-        if self._preparing is not None:
-            self._preparing.kill()
-        self._advance()
-
-    def _advance(self) -> None:
-        """Go on to the next stage when nobody is left to wait for."""
-        if self._stage is Stage.DRAINING and not self._api_servers.alive:
-            self._stage, self._deadline = Stage.STOPPING, time.monotonic() + _STOP_GRACE_S
-            if self._engine is not None and self._engine.is_ready:
-                self._engine.send(Stop())
-            elif self._engine is not None:
-                self._engine.kill()  # it may be busy loading for long, and holds nothing that is worth waiting for
-        if self._stage is Stage.STOPPING and not self._watch.children:
-            self._stage = Stage.OVER
-
-    def _patience(self) -> float:
-        if self._deadline is None:
-            return _BEAT_S
-        return min(_BEAT_S, self._deadline - time.monotonic())
-
-    def _check_deadline(self) -> None:
-        if self._deadline is None or time.monotonic() < self._deadline:
-            return
-        for child in self._watch.children:
-            if self._stage is Stage.STOPPING or child is not self._engine:
-                logger.error("%s did not end in time: killed", child.name)
-                child.kill()
-        if self._hurried_by is not None:
-            self._stage = Stage.OVER  # not even SIGKILL ends a process that hangs in the kernel
-        self._deadline = time.monotonic() + _KILL_GRACE_S
-
-    def _kill_everyone(self) -> None:
-        for child in self._watch.children:
-            child.kill()
-
-    def _status(self) -> int:
-        if self._failure is not None:
-            return self._failure
-        return 0 if self._hurried_by is None else 128 + self._hurried_by
+        self._ending.begin(timeout_s)

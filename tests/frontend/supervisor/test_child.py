@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from frontend.supervisor.child import Child, describe_end, spawn
+from frontend.supervisor.errors import StartError
 from frontend.supervisor.signals import SignalNotes
 from frontend.supervisor.watch import Ended, Event, Said, Signalled, Watch
 from protocol.process import CannotStart, Drain, PhaseDone, Stop
@@ -115,6 +116,11 @@ def test_telling_one_that_is_gone_or_does_not_listen_harms_nobody(watch: Watch) 
     child.kill()
     assert events_until_end(child, watch) == [Ended(child, -signal.SIGKILL)]
     child.kill()
+
+
+def test_a_program_that_cannot_be_started_is_one_sentence() -> None:
+    with pytest.raises(StartError, match="child cannot be started: .*no-such-program"):
+        spawn(["/no-such-program"], name="child", launch=lambda fd: b"", environment={})
 
 
 def test_signals_are_notes() -> None:
