@@ -56,15 +56,17 @@ class Collector:
         pick = _all if everybody else lambda array: array[accepted]
         where, tokens = pick(step.slots), pick(result.tokens)
         self._count_in(step, step.slots if everybody else step.slots[alive])
+        failed = [] if everybody else self._rows_at(step.slots[alive & result.failed])
+        for row in failed:
+            self._scheduler.fail(row)
         # before a row that ends at once leaves: its prompt blocks are published by their chunk
         prompt_logprobs = self._finish_chunks(step, result) if step.chunks else []
         self._accept(where, tokens, pick(step.positions))
         finishes = self._finishes(where, tokens)
         logprobs, widths = self._logprobs(result.logprobs, accepted, step.slots)
         started = list(self._started(step))
-        failed = [] if everybody else self._rows_at(step.slots[alive & result.failed])
         ended = self._rows_at(where[finishes != Finish.RUNNING])
-        for row in failed + ended:
+        for row in ended:
             self._scheduler.end(row)
         if self._scheduler.num_collecting:
             self._requeue_preempted(step)

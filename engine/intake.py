@@ -83,20 +83,20 @@ class Intake:
             _refuse("prompt", f"a token id of the prompt is not between 0 and {self._plan.vocab_size - 1}")
         if len(tokens) - prompt_len >= submit.sampling.max_tokens:
             _refuse("max_tokens", "the replayed outputs have reached max_tokens already")
-        if submit.num_choices > self._plan.max_num_seqs:
-            _refuse("n", f"n is {submit.num_choices}; this engine runs at most {self._plan.max_num_seqs} rows at once")
+        most = min(self._plan.max_num_seqs, self._config.max_num_queued_reqs)
+        if submit.num_choices > most:
+            _refuse("n", f"n is {submit.num_choices}; this engine takes at most {most} choices of one request")
         if submit.adapter_id != 0:
             _refuse("model", f"adapter {submit.adapter_id} is not loaded")
-        if submit.prompt_logprobs is not None and submit.prompt_logprobs > self._config.max_logprobs:
-            _refuse("prompt_logprobs", f"prompt_logprobs must be at most {self._config.max_logprobs}")
-        wanted = HASH_BYTES * (prompt_len // self._plan.block_size)
-        if submit.block_hashes and len(submit.block_hashes) != wanted:
-            _refuse("prompt", f"{len(submit.block_hashes)} bytes of block hashes came with it, not {wanted}")
+        most = min(self._config.max_logprobs, self._plan.vocab_size)
+        if submit.prompt_logprobs is not None and submit.prompt_logprobs > most:
+            _refuse("prompt_logprobs", f"prompt_logprobs must be at most {most}, not {submit.prompt_logprobs}")
 
     def _check_room(self, submit: Submit, num_tokens: int) -> None:
         waiting, config = self._waiting, self._config
         if waiting.num_rows + submit.num_choices > config.max_num_queued_reqs:
             _overloaded(f"{waiting.num_rows} requests wait already; the limit is {config.max_num_queued_reqs}")
+        num_tokens *= submit.num_choices  # as the queue counts them
         if waiting.num_rows and waiting.num_tokens + num_tokens > config.max_num_queued_tokens:
             _overloaded(f"{waiting.num_tokens} tokens wait already; the limit is {config.max_num_queued_tokens}")
 
@@ -106,8 +106,17 @@ class Intake:
         if not (shares and self._config.enable_prefix_caching):
             return os.urandom(HASH_BYTES), []
         root = chain_root(self._config.hash_key, salt=submit.salt, adapter_load=submit.adapter_load)
-        data = submit.block_hashes
-        return root, [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
+        return root, _split_hashes(submit.block_hashes, prompt_len // self._plan.block_size)
+
+
+def _split_hashes(data: bytes, num_blocks: int) -> list[bytes]:
+    """API servers are trusted with what a hash names, as they are with prompts, but not with the block tables."""
+    hashes = [data[i : i + HASH_BYTES] for i in range(0, len(data), HASH_BYTES)]
+    if data and len(data) != HASH_BYTES * num_blocks:
+        _refuse("prompt", f"{len(data)} bytes of block hashes came with it, not {HASH_BYTES * num_blocks}")
+    if len(set(hashes)) != len(hashes):
+        _refuse("prompt", "two blocks of the prompt came with the same hash")
+    return hashes
 
 
 def _refuse(field: str, message: str) -> None:

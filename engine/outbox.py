@@ -83,7 +83,7 @@ class Outbox:
 def _started(news: StepNews, peer: Peer) -> dict[str, bytes]:
     """`StepOutput`'s arrays of the peer's rows that got their first token."""
     started = [row for row in news.started if row.owner == peer.index]
-    queue_us = [min(int(row.queued_s * 1e6), _MAX_INT32) for row in started]
+    queue_us = [min(int((row.queued_s or 0.0) * 1e6), _MAX_INT32) for row in started]
     return {
         "started_rows": np.array([row.number for row in started], np.int64).tobytes(),
         "started_cached": np.array([row.num_cached for row in started], np.int32).tobytes(),

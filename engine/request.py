@@ -40,7 +40,7 @@ class Row:
     slot: int = -1  # valid while RUNNING or COLLECTING
     started: bool = False  # has been given its first token of this attempt
     num_cached: int = 0  # prompt tokens that the prefix cache spared at the first admission
-    queued_s: float = 0.0  # waiting before the first admission
+    queued_s: float | None = None  # waiting before the first admission; None: still
     siblings: list["Row"] = field(default_factory=list)  # HELD rows that follow once this row's prompt is computed
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, SlotSetup
 from engine.config import EnginePlan
 from engine.kv_cache.block_pool import BlockPool
-from engine.kv_cache.manager import NO_GROWTH, Growth, KVCacheManager
+from engine.kv_cache.manager import NO_GROWTH, Fit, Growth, KVCacheManager
 from engine.request import Row, RowState
 from engine.slots import Slots
 from engine.waiting_queue import WaitingQueue
@@ -54,6 +54,15 @@ class DecodeSet:
     steps_left: int  # launches until the first of the rows has none left
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The head of the queue, and the room and prefix index that it did not fit into."""
+
+    row: Row
+    room: int
+    published: int
+
+
 class Scheduler:
     """Slots, KV blocks and the waiting queue under one policy."""
 
@@ -71,6 +80,7 @@ class Scheduler:
         self._chunked = enable_chunked_prefill
         self._prefilling: list[Row] = []  # RUNNING rows whose known tokens are not all launched, oldest first
         self._decode_set: DecodeSet | None = None
+        self._unfit: Unfit | None = None
         self._step = 0
 
     def add(self, rows: list[Row]) -> None:
@@ -92,6 +102,11 @@ class Scheduler:
             self.slots.leave(row.slot)
         row.state = RowState.ENDED
         self.release_siblings(row)
+
+    def fail(self, row: Row) -> None:
+        """A row's logits were not finite: it ends, and its blocks are not reused, since they may be to blame."""
+        self.cache.distrust(row)
+        self.end(row)
 
     def release_siblings(self, row: Row) -> None:
         """The row's prompt is in the index, or will never be: the choices that waited for it may go."""
@@ -181,12 +196,11 @@ class Scheduler:
     def _admit(self, chunks: list[Chunk], growths: list[Growth], budget: int) -> list[SlotSetup]:
         setups: list[SlotSetup] = []
         while budget > 0 and self.slots.num_free and (row := self.waiting.head()) is not None:
-            # a block for each running row, or the newcomer would be preempted at their next boundary
-            fit = self.cache.fit(row, reserve=self.slots.num_running)
+            fit = self._fit(row)
             if fit is None:
                 break
             num_computed = len(fit.shared) * self.plan_sizes.block_size
-            if not self._chunked and row.num_known - num_computed > budget:
+            if row.num_known - num_computed > budget and not self._may_be_cut(budget):
                 break
             self.waiting.pop()
             setups.append(self._join(row, num_computed))
@@ -195,8 +209,27 @@ class Scheduler:
             budget -= self._take_chunk(row, chunks, budget)
         return setups
 
+    def _fit(self, row: Row) -> Fit | None:
+        """The row's place, with a block left for each running row, or it would be preempted at their next boundary.
+
+        Looking it up costs Python per block, and the head of the queue may wait for many steps: one that did not fit
+        is looked up again only when there is more room, or more in the prefix index, than there was then.
+        """
+        reserve = self.slots.num_running
+        room, published = self.pool.num_available - reserve, self.pool.num_published
+        unfit = self._unfit
+        if unfit is not None and unfit.row is row and room <= unfit.room and published == unfit.published:
+            return None
+        fit = self.cache.fit(row, reserve=reserve)
+        self._unfit = Unfit(row, room, published) if fit is None else None
+        return fit
+
+    def _may_be_cut(self, budget: int) -> bool:
+        """Without chunked prefill only a prompt that is too long even for a step of its own runs in pieces."""
+        return self._chunked or budget == self.plan_sizes.max_num_batched_tokens
+
     def _join(self, row: Row, num_computed: int) -> SlotSetup:
-        if row.queued_s == 0.0:
+        if row.queued_s is None:
             row.queued_s = time.monotonic() - row.arrived_at
             row.num_cached = min(num_computed, row.prompt_len)
         sampling = row.submit.sampling

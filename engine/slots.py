@@ -65,7 +65,7 @@ class Slots:
         self.num_launched[slot] = self.num_collected[slot] = num_computed
         self.prompt_len[slot] = row.prompt_len
         self.max_total[slot] = row.max_total
-        self.min_total[slot] = row.prompt_len + sampling.min_tokens
+        self.min_total[slot] = min(row.prompt_len + sampling.min_tokens, row.max_total)  # fits, whatever was asked
         self.logprob_width[slot] = -1 if sampling.logprobs is None else sampling.logprobs
         self.num_in_flight[slot] = 0
         self.decoding[slot] = False

@@ -1,12 +1,14 @@
 """Rows that wait for a slot and blocks, in the order in which they are to be served."""
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from engine.request import Row, RowState
 
+_MIN_STALE = 64  # ended rows in the heap below which sweeping them out is not worth it
+
 
 class WaitingQueue:
-    """A heap by `Row.order`. A row that ends while it waits stays in the heap and is skipped when its turn comes."""
+    """A heap by `Row.order`. Rows that end while they wait stay in it until they are as many as those that wait."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[tuple[int, int], int, Row]] = []
@@ -46,6 +48,10 @@ class WaitingQueue:
         self._held.discard(row)
         row.state = RowState.ENDED
         self._count(row, -1)
+        num_live = self.num_rows - len(self._held)
+        if len(self._heap) > 2 * num_live + _MIN_STALE:
+            self._heap = [entry for entry in self._heap if entry[2].state is RowState.WAITING]
+            heapify(self._heap)
 
     def _count(self, row: Row, sign: int) -> None:
         self.num_rows += sign

@@ -54,7 +54,7 @@ def check_sampling(sampling: Sampling, *, vocab_size: int, max_logprobs: int) ->
     _between("max_tokens", s.max_tokens, 1, 2**31 - 1)
     _between("min_tokens", s.min_tokens, 0, s.max_tokens)
     if s.logprobs is not None:
-        _between("logprobs", s.logprobs, 0, max_logprobs)
+        _between("logprobs", s.logprobs, 0, min(max_logprobs, vocab_size))
     _ids("stop_token_ids", s.stop_token_ids, vocab_size, MAX_STOP_TOKEN_IDS)
     _ids("logit_bias", s.logit_bias, vocab_size, MAX_LOGIT_BIAS)
     for bias in s.logit_bias.values():

@@ -25,6 +25,7 @@ class BlockPool:
         self._cached: OrderedDict[int, None] = OrderedDict()  # least recently released first
         self._block_of: dict[bytes, int] = {}
         self._hash_of: dict[int, bytes] = {}
+        self.num_published = 0  # only grows: while it stands still, `match` finds no more than before
 
     @property
     def num_available(self) -> int:
@@ -72,24 +73,35 @@ class BlockPool:
             if block_hash not in self._block_of and block not in self._hash_of:
                 self._block_of[block_hash] = block
                 self._hash_of[block] = block_hash
+                self.num_published += 1
 
     def release(self, blocks: Int32s) -> None:
         """Give back one reference to each of a row's blocks, in table order: its last block is evicted first."""
         self._refcounts[blocks] -= 1
-        idle = blocks[self._refcounts[blocks] == 0]
-        for block in idle[::-1].tolist():
-            if block in self._hash_of:
-                self._cached[block] = None
-            else:
-                self._stack[self._num_free] = block
-                self._num_free += 1
+        idle = blocks[self._refcounts[blocks] == 0][::-1].tolist()
+        self._cached.update((block, None) for block in idle if block in self._hash_of)
+        self._push([block for block in idle if block not in self._hash_of])
+
+    def forget(self, hashes: list[bytes]) -> None:
+        """What these hashes name is not to be found any more; rows that have it in their tables keep it."""
+        blocks = [self._block_of.pop(block_hash) for block_hash in hashes if block_hash in self._block_of]
+        for block in blocks:
+            del self._hash_of[block]
+        cached = [block for block in blocks if block in self._cached]
+        for block in cached:
+            del self._cached[block]
+        self._push(cached)
 
     def _evict(self, count: int) -> None:
-        for _ in range(count):
-            block, _ = self._cached.popitem(last=False)
+        popitem = self._cached.popitem
+        blocks = [popitem(last=False)[0] for _ in range(count)]
+        for block in blocks:
             del self._block_of[self._hash_of.pop(block)]
-            self._stack[self._num_free] = block
-            self._num_free += 1
+        self._push(blocks)
+
+    def _push(self, blocks: list[int]) -> None:
+        self._stack[self._num_free : self._num_free + len(blocks)] = blocks
+        self._num_free += len(blocks)
 
     def check(self, held: Int32s) -> None:
         """Raise AssertionError unless every block is in one place and `held`, all rows' tables, explains the counts."""

@@ -96,6 +96,11 @@ class KVCacheManager:
         self.pool.release(self._slots.blocks_of(row.slot))
         self._slots.num_blocks[row.slot] = 0
 
+    def distrust(self, row: Row) -> None:
+        """Nobody is to read what the row, which has a slot, has read or written: not even `release` publishes it."""
+        self.pool.forget(row.hashes)
+        self._slots.num_collected[row.slot] = 0
+
     def _hashes(self, row: Row) -> list[bytes]:
         done = len(row.hashes)
         if done < row.num_known // self._block_size:

@@ -34,6 +34,9 @@ class Bench:
         policy: SchedulingPolicy = "fcfs",
         chunked: bool = True,
         eos: tuple[int, ...] = (),
+        vocab_size: int = VOCAB,
+        max_num_queued_reqs: int = 4096,
+        max_num_queued_tokens: int = 1 << 22,
     ) -> None:
         self.plan = EnginePlan(
             device="cpu",
@@ -43,7 +46,7 @@ class Bench:
             num_blocks=num_blocks,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=budget,
-            vocab_size=VOCAB,
+            vocab_size=vocab_size,
         )
         config = EngineConfig(
             rank=0,
@@ -52,6 +55,8 @@ class Bench:
             hash_key=KEY,
             model=ModelFiles(name="m", config_dir="", weights=""),
             scheduling_policy=policy,
+            max_num_queued_reqs=max_num_queued_reqs,
+            max_num_queued_tokens=max_num_queued_tokens,
             supervisor_pid=0,
             control_fd=0,
             scoreboard_fd=0,
@@ -120,9 +125,7 @@ class Bench:
             rest = [chunk.row.slot for chunk in step.chunks if not chunk.samples and chunk.row.state in PLACED]
             expected[[*sampled.tolist(), *rest]] += 1
         taken = slots.uid >= 0
-        assert (slots.num_in_flight[taken] == expected[taken]).all(), (
-            "num_in_flight differs from the steps out"
-        )
+        assert (slots.num_in_flight[taken] == expected[taken]).all(), "num_in_flight differs from the steps out"
 
 
 def submit(
