@@ -7,6 +7,10 @@ from torch.nn import functional
 def silu_mul(gate_up: Tensor) -> Tensor:
     """[N, 2 I] with the gates in the first half -> [N, I]. May overwrite its argument."""
     assert gate_up.shape[-1] % 2 == 0
+    if gate_up.is_cuda:
+        from engine.kernels import activation_triton  # here: only a GPU needs it, and importing it takes time
+
+        return activation_triton.silu_mul(gate_up)
     return silu_mul_twin(gate_up)
 
 

@@ -7,12 +7,20 @@ from torch import Tensor
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """[..., H] scaled to a mean square of 1, times weight [H]; computed in float32, returned in x's type."""
     assert x.shape[-1:] == weight.shape
+    if x.is_cuda:
+        from engine.kernels import rms_norm_triton  # here: only a GPU needs it, and importing it takes time
+
+        return rms_norm_triton.rms_norm(x, weight, eps)
     return rms_norm_twin(x, weight, eps)
 
 
 def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> Tensor:
     """residual += x, in place; returns the norm of the sum."""
     assert x.shape == residual.shape
+    if x.is_cuda:
+        from engine.kernels import rms_norm_triton  # here: only a GPU needs it, and importing it takes time
+
+        return rms_norm_triton.add_rms_norm(x, residual, weight, eps)
     return add_rms_norm_twin(x, residual, weight, eps)
 
 

@@ -29,10 +29,16 @@ def rotate_and_store(
 ) -> Tensor:
     """qkv [N, (q + 2 kv heads) * head_dim] -> rotated q [N, q heads, head_dim]; writes cache[slots] (token slots [N]).
 
+    On a GPU a negative slot means that nothing is stored: rows that fill up a graph's size have one.
+
     cos, sin: [N, 1, head_dim], the first half of the sines negated.
     """
     assert qkv.shape[1] == (heads.num_heads + 2 * heads.num_kv_heads) * heads.head_dim
     assert cache.shape[2:] == (2, heads.num_kv_heads, heads.head_dim)
+    if qkv.is_cuda:
+        from engine.kernels import rotary_triton  # here: only a GPU needs it, and importing it takes time
+
+        return rotary_triton.rotate_and_store(qkv, cos, sin, norms, cache, slots, heads)
     return rotate_and_store_twin(qkv, cos, sin, norms, cache, slots, heads)
 
 

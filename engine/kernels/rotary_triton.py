@@ -1,8 +1,8 @@
 """Norm of q and k heads, RoPE and the write to the KV cache, on the GPU in one launch.
 
-    qkv row    | q 0 | q 1 | ... | k 0 | k 1 | ... | v 0 | v 1 | ... |
-    program    |--- some heads, of any kind ---|
-    goes to    | q out [N, q heads, D]     | cache[slot], whose keys and values are one run |
+qkv row    | q 0 | q 1 | ... | k 0 | k 1 | ... | v 0 | v 1 | ... |
+program    |--- some heads, of any kind ---|
+goes to    | q out [N, q heads, D]     | cache[slot], whose keys and values are one run |
 """
 
 import torch

@@ -34,9 +34,7 @@ class SlotParameters:
     seeds: Tensor  # int64
 
 
-def sample_twin(
-    logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters
-) -> tuple[Tensor, Tensor]:
+def sample_twin(logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters) -> tuple[Tensor, Tensor]:
     """What `sampling_triton.sample` draws: tokens [S] int32, failed [S] bool. Every slot is a real one here."""
     slots, wide = slots.long(), logits.float()
     largest = wide.amax(-1)

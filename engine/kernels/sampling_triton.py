@@ -45,9 +45,7 @@ class _Scratch:
     stages: Tensor  # [S] int32: which launch has the row to do next
 
 
-def sample(
-    logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters
-) -> tuple[Tensor, Tensor]:
+def sample(logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotParameters) -> tuple[Tensor, Tensor]:
     """logits [S, V] -> tokens [S] int32, failed [S] bool (a NaN, +inf, or nothing above -inf: the token is 0).
 
     slots [S] int32: whose parameters a row has; negative: the row is none, nothing is written for it. positions [S]:
@@ -76,7 +74,9 @@ def sample(
         *row, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, CANDIDATES=FILTER_RUNS.size, SHIFT=shift,
         num_warps=FILTER_RUNS.warps,
     )  # fmt: skip
-    _search[(num_rows,)](*row, s.floors, s.masses, s.stages, SIZE=size, RUNS=SEARCH_RUNS.size, SHIFT=shift, num_warps=SEARCH_RUNS.warps)
+    _search[(num_rows,)](
+        *row, s.floors, s.masses, s.stages, SIZE=size, RUNS=SEARCH_RUNS.size, SHIFT=shift, num_warps=SEARCH_RUNS.warps
+    )
     return tokens, failed.view(torch.bool)
 
 
@@ -383,7 +383,9 @@ def _row_top(line, SIZE: tl.constexpr, RUNS: tl.constexpr):
 
 
 @triton.jit
-def _row_amount(line, SIZE: tl.constexpr, least, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr, COUNT: tl.constexpr):
+def _row_amount(
+    line, SIZE: tl.constexpr, least, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr, COUNT: tl.constexpr
+):
     """How many logits of the row reach a key, or their weight."""
     amounts = tl.zeros([RUNS, _RUN], tl.float32)
     for start in range(0, SIZE, RUNS * _RUN):

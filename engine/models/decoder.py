@@ -90,7 +90,7 @@ def _rope_tables(shape: ModelShape, weights: DecoderWeights, max_positions: int)
     device, dtype = weights.final_norm.device, weights.final_norm.dtype
     frequencies = torch.tensor(inverse_frequencies(shape.rope, shape.head_dim), device=device)
     if weights.rope_divisors is not None:
-        frequencies = frequencies / weights.rope_divisors.to(device)
+        frequencies = frequencies / weights.rope_divisors
     angles = torch.arange(max_positions, device=device, dtype=torch.float32)[:, None] * frequencies
     cos, sin = angles.cos(), angles.sin()
     return torch.cat([cos, cos], -1)[:, None].to(dtype), torch.cat([-sin, sin], -1)[:, None].to(dtype)

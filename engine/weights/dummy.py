@@ -21,9 +21,9 @@ class DummyWeights:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
 
-    def read(self, name: str) -> torch.Tensor:
-        dims = self._shapes[name]
+    def read(self, name: str, out: torch.Tensor) -> None:
         if name.endswith("norm.weight"):
-            return torch.ones(dims)
-        generator = torch.Generator().manual_seed((self._seed << 32 | zlib.crc32(name.encode())) % 2**63)
-        return torch.empty(dims).uniform_(-SCALE, SCALE, generator=generator)
+            out.fill_(1.0)
+        else:
+            generator = torch.Generator(out.device).manual_seed((self._seed << 32 | zlib.crc32(name.encode())) % 2**63)
+            out.uniform_(-SCALE, SCALE, generator=generator)

@@ -13,8 +13,9 @@ from engine.models.shape import ModelShape
 from engine.models.tensors import EMBEDDING, FINAL_NORM, OUTPUT, ROPE_DIVISORS, layer_tensor
 from protocol.gguf_header import GGUFHeader, GGUFTensor, read_header
 
-# Values are computed in runs of about this many bytes, so that the intermediate arrays stay in the CPU's cache.
-RUN_BYTES = 256 * 1024
+# Values are computed in runs of about this many bytes, so that the intermediate arrays stay in the CPU's cache and in
+# memory that the process keeps: with runs four times as long the demo model takes 2.0 s of CPU time instead of 1.1.
+RUN_BYTES = 64 * 1024
 
 NOT_WEIGHTS = ("I8", "I16", "I32", "I64", "F64")
 
@@ -54,25 +55,30 @@ class GGUFFile:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str, out: torch.Tensor) -> None:
         tensor = self._tensors[name]
-        values = torch.from_numpy(self._values(tensor).reshape(tensor.shape))
         heads = next((count for part, count in self._heads.items() if part in name), None)
-        return values if heads is None else _split_halves(values, heads)
+        if heads is None:
+            self._dequantise(tensor, out)
+            return
+        # llama.cpp's converter put the two rows of a rotated pair side by side in each head; we rotate halves.
+        pairs = torch.empty(heads, out.shape[0] // heads // 2, 2, *out.shape[1:])
+        self._dequantise(tensor, pairs)
+        out.view(heads, 2, -1, *out.shape[1:]).copy_(pairs.transpose(1, 2))
 
-    def _values(self, tensor: GGUFTensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def _dequantise(self, tensor: GGUFTensor, out: torch.Tensor) -> None:
+        """A run at a time, straight into place."""
         stored = np.frombuffer(self._data, np.uint8, tensor.num_bytes, tensor.offset)
         kind = GGMLQuantizationType(tensor.type_id)
-        values = np.empty(int(np.prod(tensor.shape)), np.float32)
-        block_bytes = GGML_QUANT_SIZES[kind][1]
+        _, block_bytes = GGML_QUANT_SIZES[kind]
         step = max(1, RUN_BYTES // block_bytes) * block_bytes
-        done = 0
+        flat, done = out.view(-1), 0
         for start in range(0, len(stored), step):
-            # One row: gguf's own loop over rows costs four times the arithmetic.
-            run = dequantize(stored[start : start + step].reshape(1, -1), kind).reshape(-1)
-            values[done : done + len(run)] = run
+            # As one row: gguf's own loop over rows costs four times the arithmetic.
+            values = dequantize(stored[start : start + step].reshape(1, -1), kind)
+            run = torch.from_numpy(np.require(values, requirements="W")).view(-1)  # F32 values are a view of the file
+            flat[done : done + len(run)] = run
             done += len(run)
-        return values
 
 
 def _our_name(name: str) -> str:
@@ -88,9 +94,3 @@ def _interleaved_heads(header: GGUFHeader, shape: ModelShape) -> dict[str, int]:
     if header.get("general.architecture", str) != "llama":
         return {}
     return {".q_proj.": shape.num_heads, ".k_proj.": shape.num_kv_heads}
-
-
-def _split_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """Undo the converter's order: in each head it put the rows of a rotated pair side by side, we rotate halves."""
-    pairs = rows.view(heads, -1, 2, *rows.shape[1:])
-    return pairs.transpose(1, 2).reshape(rows.shape)

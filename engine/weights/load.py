@@ -59,7 +59,7 @@ def load_weights(source: TensorSource, shape: ModelShape, placement: Placement) 
             layers=layers,
             final_norm=loader.vector(FINAL_NORM),
             head=head.result(),
-            rope_divisors=source.read(ROPE_DIVISORS).float() if ROPE_DIVISORS in source.shapes() else None,
+            rope_divisors=loader.rope_divisors(),
         )
 
 
@@ -78,6 +78,13 @@ class _Loader:
     def head(self) -> Linear:
         name = EMBEDDING if self._shape.tied_embeddings else OUTPUT
         return make_linear(self._fused([name], self._placement.compute), None, packed=self._placement.packed)
+
+    def rope_divisors(self) -> Tensor | None:
+        if ROPE_DIVISORS not in self._source.shapes():
+            return None
+        divisors = torch.empty(self._source.shapes()[ROPE_DIVISORS], device=self._placement.device)
+        self._source.read(ROPE_DIVISORS, divisors)
+        return divisors
 
     def layer(self, index: int) -> LayerWeights:
         def named(*names: str) -> list[str]:
@@ -109,7 +116,7 @@ class _Loader:
         """The named tensors one below the other, rounded as weights are."""
         dims = [self._source.shapes()[name] for name in names]
         rows = [first for first, *_ in dims]
-        fused = torch.empty(sum(rows), *dims[0][1:], dtype=dtype, device=self._placement.device)
+        fused = torch.empty(sum(rows), *dims[0][1:], dtype=self._placement.rounded, device=self._placement.device)
         for name, part in zip(names, torch.split(fused, rows), strict=True):
-            part.copy_(self._source.read(name).to(self._placement.rounded))
-        return fused
+            self._source.read(name, part)
+        return fused.to(dtype)

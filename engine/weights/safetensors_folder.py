@@ -31,9 +31,8 @@ class SafetensorsFolder:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
 
-    def read(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
-        return tensor
+    def read(self, name: str, out: torch.Tensor) -> None:
+        out.copy_(self._files[name].get_tensor(name))
 
     def _open(self, path: Path, listed: dict[str, str]) -> None:
         try:

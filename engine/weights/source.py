@@ -18,8 +18,8 @@ class TensorSource(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """What is there, without reading any values."""
 
-    def read(self, name: str) -> torch.Tensor:
-        """The values, in whatever floating type they are stored or computed. Called from several threads."""
+    def read(self, name: str, out: torch.Tensor) -> None:
+        """Write the values into `out`, which has the tensor's shape and any floating type. Called from threads."""
 
 
 def check_tensors(source: TensorSource, shape: ModelShape) -> None:
