@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from frontend.supervisor.errors import StartError
@@ -21,6 +22,7 @@ class Child:
     def __init__(self, name: str, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self.name = name
         self.pid = process.pid
+        self.began = time.monotonic()
         self.channel = channel
         self.end_fd = _end_fd(process.pid)
         self.is_open = True  # False once it closed its end of the channel

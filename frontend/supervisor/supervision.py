@@ -113,7 +113,7 @@ class Supervision:
                 self._ready(child)
 
     def _ready(self, child: Child) -> None:
-        logger.info("%s: ready %.2f s after the server's start", child.name, time.monotonic() - self._began)
+        logger.info("%s: ready %.2f s after its start", child.name, time.monotonic() - child.began)
         if child is self._engine:
             child.is_ready = True
         else:

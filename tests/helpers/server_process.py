@@ -184,4 +184,11 @@ def _cmdline(process: psutil.Process) -> list[str]:
 
 def all_gone(processes: list[psutil.Process]) -> bool:
     """Whether none of them lives (one that waits to be reaped does not)."""
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    return not any(_lives(process) for process in processes)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
