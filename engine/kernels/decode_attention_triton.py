@@ -1,7 +1,7 @@
 """The kernels of decode attention: `plan` once a step, `decode` in every layer."""
 
 # A kernel's arguments have no Python types: Triton compiles it for what it is called with.
-# ruff: noqa: ANN001, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
@@ -17,16 +17,16 @@ COUNT = tl.constexpr(5)  # and how many it has
 ITEM_SIZE = tl.constexpr(8)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_items"])
+@triton.jit(do_not_specialize=["num_rows", "num_items", "max_shares", "min_share", "tile"])
 def plan(
     seq_lens,
     slots,
     items,
     num_rows,
     num_items,
-    MAX_SHARES: tl.constexpr,
-    MIN_SHARE: tl.constexpr,
-    TILE: tl.constexpr,
+    max_shares,
+    min_share,
+    tile,
     WINDOW: tl.constexpr,
     ROWS: tl.constexpr,
 ):
@@ -36,7 +36,7 @@ def plan(
     sizes = tl.load(seq_lens + rows, mask=rows < num_rows, other=0)
     if WINDOW is not None:
         sizes = tl.minimum(sizes, WINDOW)
-    share = tl.cdiv(tl.maximum(tl.cdiv(tl.sum(sizes), MAX_SHARES), MIN_SHARE), TILE) * TILE
+    share = tl.cdiv(tl.maximum(tl.cdiv(tl.sum(sizes), max_shares), min_share), tile) * tile
     counts = tl.where(rows < num_rows, tl.maximum(tl.cdiv(sizes, share), 1), 0)
     first = tl.sum(tl.where(rows < row, counts, 0))
     turn = tl.arange(0, 128)
@@ -46,7 +46,7 @@ def plan(
     else:
         size = tl.sum(tl.where(rows == row, sizes, 0))
         count = tl.sum(tl.where(rows == row, counts, 0))
-        even = tl.cdiv(tl.cdiv(size, count), TILE) * TILE
+        even = tl.cdiv(tl.cdiv(size, count), tile) * tile
         end = tl.load(seq_lens + row)
         table = row
         if slots is not None:
@@ -63,7 +63,7 @@ def plan(
             tl.store(item + COUNT, count, mask=place < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_width"])
 def decode(
     q,
     cache,

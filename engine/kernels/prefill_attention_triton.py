@@ -1,14 +1,14 @@
 """The kernel of prefill attention."""
 
 # A kernel's arguments have no Python types: Triton compiles it for what it is called with.
-# ruff: noqa: ANN001, ANN202
+# ruff: noqa: ANN001, ANN201, ANN202
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
 import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["table_width"])
 def prefill(
     q,
     cache,

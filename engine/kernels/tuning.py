@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class DecodeConfig:
     tile: int  # keys a turn of the loop
     warps: int
-    stages: int  # turns whose loads are in flight
+    stages: int  # one more than the turns whose loads are in flight
     programs: int  # the work of a step is cut into about this many equal shares
     min_share: int  # but no share is smaller than this many keys, a multiple of the tile
 
