@@ -4,7 +4,6 @@ With a runner of depth 1 a step is launched before the one before it is collecte
 this thread; with depth 0 (CPU) a step is collected at once.
 """
 
-import time
 from collections import deque
 
 from engine.batch import Runner
@@ -13,13 +12,12 @@ from engine.config import EnginePlan
 from engine.intake import Intake, Refusal
 from engine.mailbox import Mailbox, Peer
 from engine.outbox import Outbox
-from engine.request import RowState
+from engine.pulse import Pulse
 from engine.scheduler import LaunchedStep, Scheduler
 from protocol.errors import PeerError
 from protocol.launch import EngineConfig
 from protocol.messages import Abort, Heartbeat, RequestFailed, Submit
 from protocol.scoreboard import Row as ScoreboardRow
-from protocol.sockets import HEARTBEAT_INTERVAL_S
 
 _COUNTERS = ("steps", "tokens", "preemptions", "prefix_queries", "prefix_hits", "peers_ended")
 
@@ -49,11 +47,11 @@ class EngineCore:
         self._intake = Intake(config, plan, self.scheduler.waiting)
         self._outbox = Outbox(mailbox)
         self._board = board
+        self._pulse = Pulse(mailbox, board)
         self._in_flight: deque[LaunchedStep] = deque()
         self._num_steps = 0
         self._num_tokens = 0
         self._reported = dict.fromkeys(_COUNTERS, 0)
-        self._next_beat = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -74,22 +72,20 @@ class EngineCore:
 
     def beat_if_due(self) -> None:
         """The heartbeat to every peer and to the scoreboard, each 250 ms."""
-        now = time.monotonic()
-        if now < self._next_beat:
+        if not self._pulse.is_due:
             return
-        self._next_beat = now + HEARTBEAT_INTERVAL_S
         self._write_board()
-        beat = Heartbeat(
-            seq=0,
-            epoch=self.mailbox.epoch,
-            step=self._num_steps,
-            num_running=self.scheduler.slots.num_running,
-            num_waiting=self.scheduler.waiting.num_rows,
-            num_waiting_tokens=self.scheduler.waiting.num_tokens,
-            num_blocks_used=self.scheduler.pool.num_held,
+        self._pulse.beat(
+            Heartbeat(
+                seq=0,
+                epoch=self.mailbox.epoch,
+                step=self._num_steps,
+                num_running=self.scheduler.slots.num_running,
+                num_waiting=self.scheduler.waiting.num_rows,
+                num_waiting_tokens=self.scheduler.waiting.num_tokens,
+                num_blocks_used=self.scheduler.pool.num_held,
+            )
         )
-        for peer in list(self.mailbox.peers.values()):
-            self.mailbox.send(peer, beat)
 
     def end_peer(self, peer: Peer) -> None:
         """The mailbox has ended this peer: its rows go back."""
@@ -117,8 +113,7 @@ class EngineCore:
         if isinstance(message, Submit):
             self._submit(peer, message)
         else:
-            for number in message.numbers:
-                self._abort(peer, number)
+            self._abort(peer, message.numbers)
 
     def _submit(self, peer: Peer, message: Submit) -> None:
         numbers = range(message.number, message.number + message.num_choices)
@@ -132,15 +127,15 @@ class EngineCore:
         peer.rows.update({row.number: row for row in rows})
         self.scheduler.add(rows)
 
-    def _abort(self, peer: Peer, number: int) -> None:
-        row = peer.rows.pop(number, None)
-        if row is not None and row.state is not RowState.ENDED:
+    def _abort(self, peer: Peer, numbers: list[int]) -> None:
+        rows = [row for number in numbers if (row := peer.rows.pop(number, None)) is not None]
+        for row in rows:
             self.scheduler.end(row)
-            self._outbox.abort(row)
+        if rows:
+            self._outbox.abort(peer, rows)
 
     def _write_board(self) -> None:
         scheduler, board = self.scheduler, self._board
-        board.beat()
         board.set("running", scheduler.slots.num_running)
         board.set("waiting", scheduler.waiting.num_rows)
         board.set("blocks_used", scheduler.pool.num_held)

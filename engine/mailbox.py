@@ -5,6 +5,7 @@ forgotten, its later frames are thrown away, and the core is told once, so that 
 """
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ from protocol.sockets import place_of
 log = logging.getLogger("headrace.engine.mailbox")
 
 _MAX_ENDED = 1024  # identities remembered only so that a late frame is not taken for a stranger's
-_MAX_MAIL_PER_STEP = 1024  # so that a flood of mail cannot hold the batch up
+_MAX_MAIL_S = 0.005  # spent on mail before the next step, so that a flood of it cannot hold the batch up
 
 _MORE, _LAST = int(zmq.SNDMORE | zmq.NOBLOCK), int(zmq.NOBLOCK)  # once: enum arithmetic costs as much as a send
 
@@ -79,10 +80,9 @@ class Mailbox:
                 self.send(peer, ready)
 
     def take(self, handle: Callable[[Peer, Submit | Abort], None]) -> None:
-        """Handle the mail that is there, without waiting."""
-        for _ in range(_MAX_MAIL_PER_STEP):
-            if not cast(int, self.router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return
+        """Handle the mail that is there, without waiting; what is left after a while waits for the next call."""
+        until = time.monotonic() + _MAX_MAIL_S
+        while cast(int, self.router.getsockopt(zmq.EVENTS)) & zmq.POLLIN and time.monotonic() < until:
             identity, *frames = self.router.recv_multipart(zmq.NOBLOCK)
             self._receive(identity, frames, handle)
 
@@ -91,11 +91,11 @@ class Mailbox:
         if peer.index not in self.peers:
             return
         numbered = msgspec.structs.replace(message, seq=peer.connection.next_sent)
-        router = self.router
+        peer.connection.sent(numbered)
+        router, frame = self.router, encode(numbered)
         try:
-            peer.connection.sent(numbered)
             router.send(peer.identity, _MORE)
-            router.send(encode(numbered), _LAST if logprobs is None else _MORE)
+            router.send(frame, _LAST if logprobs is None else _MORE)
             if logprobs is not None:
                 router.send(encode(logprobs), _LAST)
         except zmq.ZMQError as error:
@@ -143,8 +143,8 @@ class Mailbox:
         return peer
 
     def _answer(self, peer: Peer, hello: Hello) -> None:
+        self.send(peer, self._welcome)  # whatever their version: ours stands in it, for their log
         if hello.version != PROTOCOL_VERSION:
             raise PeerError(f"protocol version {hello.version}, not {PROTOCOL_VERSION}")
-        self.send(peer, self._welcome)
         if self._ready is not None:
             self.send(peer, self._ready)

@@ -1,5 +1,7 @@
 """A step's news as messages: one `StepOutput` per API server and step, however many of its rows got a token."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from engine.batch import Int32s, LogprobRows, PromptLogprobRows
@@ -7,8 +9,10 @@ from engine.collector import StepNews
 from engine.mailbox import Mailbox, Peer
 from engine.request import Row
 from protocol.messages import Finish, PromptLogprobs, RequestFailed, StepLogprobs, StepOutput
+from protocol.sockets import MAX_MESSAGE_BYTES
 
 _MAX_INT32 = 2**31 - 1
+_MAX_PART_BYTES = MAX_MESSAGE_BYTES // 4  # of the alternatives in one `PromptLogprobs`
 _BAD_LOGITS = "the model's logits for this request were not finite"
 
 
@@ -22,7 +26,8 @@ class Outbox:
     def send(self, step: int, news: StepNews) -> None:
         """Tell every owner its part of the step."""
         for row, found in news.prompt_logprobs:
-            self._to_owner(row, self._prompt_logprobs(row, found))
+            for part in self._prompt_logprobs(row, found):
+                self._to_owner(row, part)
         for row in news.failed:
             self._to_owner(
                 row, RequestFailed(seq=0, epoch=self._epoch, number=row.number, code="internal", message=_BAD_LOGITS)
@@ -49,32 +54,37 @@ class Outbox:
                 )
                 self._mailbox.send(peer, output, logprobs)
 
-    def abort(self, row: Row) -> None:
-        """The terminal message of a row that was aborted between steps."""
+    def abort(self, peer: Peer, rows: list[Row]) -> None:
+        """The terminal message of a peer's rows that were aborted between steps."""
         output = StepOutput(
             seq=0,
             epoch=self._epoch,
             step=0,
-            rows=np.int64(row.number).tobytes(),
-            tokens=np.int32(0).tobytes(),
-            finishes=bytes([Finish.ABORT]),
+            rows=np.array([row.number for row in rows], np.int64).tobytes(),
+            tokens=np.zeros(len(rows), np.int32).tobytes(),
+            finishes=bytes([Finish.ABORT]) * len(rows),
         )
-        self._to_owner(row, output)
+        self._mailbox.send(peer, output)
 
-    def _prompt_logprobs(self, row: Row, found: PromptLogprobRows) -> PromptLogprobs:
-        return PromptLogprobs(
-            seq=0,
-            epoch=self._epoch,
-            number=row.number,
-            first=found.first,
-            logprobs=found.logprobs.tobytes(),
-            ranks=found.ranks.tobytes(),
-            width=found.top_ids.shape[1],
-            top_ids=found.top_ids.tobytes(),
-            top_logprobs=found.top_logprobs.tobytes(),
-        )
+    def _prompt_logprobs(self, row: Row, found: PromptLogprobRows) -> Iterator[PromptLogprobs]:
+        """A chunk's, in as many messages as their size asks for."""
+        width = found.top_ids.shape[1]
+        most = max(1, _MAX_PART_BYTES // (8 * (width + 1)))
+        for start in range(0, len(found.logprobs), most):
+            part = slice(start, start + most)
+            yield PromptLogprobs(
+                seq=0,
+                epoch=self._epoch,
+                number=row.number,
+                first=found.first + start,
+                logprobs=found.logprobs[part].tobytes(),
+                ranks=found.ranks[part].tobytes(),
+                width=width,
+                top_ids=found.top_ids[part].tobytes(),
+                top_logprobs=found.top_logprobs[part].tobytes(),
+            )
 
-    def _to_owner(self, row: Row, message: StepOutput | PromptLogprobs | RequestFailed) -> None:
+    def _to_owner(self, row: Row, message: PromptLogprobs | RequestFailed) -> None:
         peer = self._mailbox.peers.get(row.owner)
         if peer is not None:
             self._mailbox.send(peer, message)

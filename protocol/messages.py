@@ -143,7 +143,10 @@ class StepLogprobs(Struct, frozen=True, kw_only=True):
 
 
 class PromptLogprobs(_Message, frozen=True, kw_only=True, tag="prompt_logprobs"):
-    """Log-probabilities of the prompt tokens at positions first .. first + n - 1, once per prefill chunk, in order."""
+    """Log-probabilities of the prompt tokens at positions first .. first + n - 1, in order.
+
+    A prefill chunk has one or more of them. A preempted row computes its prompt again, and begins again at position 1.
+    """
 
     epoch: UInt64
     number: Count
