@@ -1,7 +1,7 @@
 """The life of an engine-core process: start, welcome, load, ready, loop, end. What it was asked comes on its stdin.
 
 The sockets are served from the first moment: while a loader thread imports torch and reads the weights, this thread
-answers hellos and keeps the heartbeat. Once the model is loaded there is one Python thread only.
+answers hellos and lets the heart beat. Once the model is loaded there is one Python thread only.
 """
 
 import faulthandler
@@ -24,9 +24,9 @@ from engine.config import EnginePlan
 from engine.core import EngineCore
 from engine.mailbox import Mailbox, Peer
 from engine.models.shape import ModelError, ModelShape, read_shape
-from protocol.errors import PeerError
+from engine.pulse import Pulse
 from protocol.launch import EngineConfig
-from protocol.messages import PROTOCOL_VERSION, Abort, EngineReady, ModelFacts, Submit, Welcome
+from protocol.messages import PROTOCOL_VERSION, Abort, EngineReady, Heartbeat, ModelFacts, Submit, Welcome
 from protocol.process import (
     CannotStart,
     ExitStatus,
@@ -40,12 +40,13 @@ from protocol.process import (
 )
 from protocol.scoreboard import Row as ScoreboardRow
 from protocol.scoreboard import Scoreboard, State
-from protocol.sockets import HEARTBEAT_INTERVAL_S, bind_router
+from protocol.sockets import HEARTBEAT_INTERVAL_S, MAX_MESSAGE_BYTES, bind_router
 
 log = logging.getLogger("headrace.engine")
 
 _POLL_MS = 50
 _IDLE_POLL_MS = int(HEARTBEAT_INTERVAL_S * 1000)
+_MAX_SENTENCE_CHARS = 4096
 
 Report = Callable[[str, float], None]
 BuildRunner = Callable[[EngineConfig, ModelShape, Report], tuple[Runner, EnginePlan]]
@@ -74,6 +75,8 @@ class _Control:
             message = receive_to_child(self.channel)
         except BlockingIOError:
             return
+        except ConnectionResetError:  # it is gone, and left what we had said unread
+            message = None
         if message is None or isinstance(message, Stop):
             self.stopping = True
 
@@ -83,6 +86,10 @@ class _Control:
             send_control(self.channel, message)
         except OSError as error:
             log.warning("the supervisor cannot be told: %s", error)
+
+    def report(self, phase: str, seconds: float) -> None:
+        """A phase of loading is over."""
+        self.say(PhaseDone(phase=phase, seconds=seconds))
 
 
 @dataclass(slots=True)
@@ -112,7 +119,7 @@ def run(build: BuildRunner = _build_torch_runner) -> int:
             control.say(Ready())
             _loop(core, control)
     except _CannotStartError as error:
-        control.say(CannotStart(status=ExitStatus.CANNOT_START, sentence=str(error)))
+        control.say(CannotStart(status=ExitStatus.CANNOT_START, sentence=str(error)[:_MAX_SENTENCE_CHARS]))
         return ExitStatus.CANNOT_START
     finally:
         board.set("state", State.ENDED)
@@ -132,11 +139,12 @@ def _start(
     build: BuildRunner,
 ) -> EngineCore | None:
     """From the first look at config.json to a core that can run a step; None: told to stop meanwhile."""
+    _check_sizes(config)
     try:
         shape = read_shape(config.model.config_dir)
         router = bind_router(context, config.address)
         mailbox = Mailbox(router, epoch=config.epoch, welcome=_welcome(config, shape), on_peer_end=_no_rows_yet)
-        loaded = _load(config, shape, control, mailbox, build)
+        loaded = _load(lambda: build(config, shape, control.report), control, mailbox, Pulse(mailbox, board))
     except (ModelError, OSError, zmq.ZMQError) as error:
         raise _CannotStartError(str(error)) from error
     except Exception as error:
@@ -153,18 +161,24 @@ def _start(
     return core
 
 
+def _check_sizes(config: EngineConfig) -> None:
+    """The largest message that grows with two settings at once: the log-probabilities of a step."""
+    if config.max_num_seqs * (8 * config.max_logprobs + 16) > MAX_MESSAGE_BYTES:
+        raise _CannotStartError(
+            f"--max-num-seqs {config.max_num_seqs} and --max-logprobs {config.max_logprobs} together exceed a message's"
+            f" {MAX_MESSAGE_BYTES >> 20} MiB; lower one of them"
+        )
+
+
 def _load(
-    config: EngineConfig, shape: ModelShape, control: _Control, mailbox: Mailbox, build: BuildRunner
+    build: Callable[[], tuple[Runner, EnginePlan]], control: _Control, mailbox: Mailbox, pulse: Pulse
 ) -> tuple[Runner, EnginePlan] | None:
     """Build the runner in a thread while this one serves the sockets; None: told to stop meanwhile."""
     outcome = _Load()
 
-    def report(phase: str, seconds: float) -> None:
-        control.say(PhaseDone(phase=phase, seconds=seconds))
-
     def work() -> None:
         try:
-            outcome.loaded = build(config, shape, report)
+            outcome.loaded = build()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             outcome.error = error
 
@@ -173,7 +187,9 @@ def _load(
     poller = _poller(mailbox, control)
     while loader.is_alive():
         poller.poll(_POLL_MS)
-        mailbox.take(_refuse_early)
+        mailbox.take(_out_of_order)
+        if pulse.is_due:
+            pulse.beat(_nothing_runs(mailbox.epoch))
         control.read()
         if control.stopping:
             return None
@@ -237,8 +253,12 @@ def _ready(config: EngineConfig, plan: EnginePlan) -> EngineReady:
     )
 
 
-def _refuse_early(peer: Peer, message: Submit | Abort) -> None:
-    raise PeerError(f"{type(message).__name__} from API server {peer.place} before the engine is ready")
+def _nothing_runs(epoch: int) -> Heartbeat:
+    return Heartbeat(seq=0, epoch=epoch, step=0, num_running=0, num_waiting=0, num_waiting_tokens=0, num_blocks_used=0)
+
+
+def _out_of_order(_: Peer, message: Submit | Abort) -> None:
+    raise AssertionError(f"{type(message).__name__} came through before the engine was ready")
 
 
 def _no_rows_yet(peer: Peer) -> None:

@@ -5,6 +5,7 @@ the child. EOF on it means that the other side is gone. Signals only take notes;
 """
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -97,8 +98,11 @@ def control_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send_control(channel: socket.socket, message: ToChild | FromChild) -> None:
-    """Send one message. Raises OSError (BrokenPipeError among them) when the other side is gone or its queue full."""
-    channel.send(_encoder.encode(message), socket.MSG_NOSIGNAL)
+    """Send one message. Raises OSError when the other side is gone, its queue full or the message too long."""
+    data = _encoder.encode(message)
+    if len(data) > MAX_CONTROL_BYTES:
+        raise OSError(errno.EMSGSIZE, f"{type(message).__name__} has {len(data)} bytes, over {MAX_CONTROL_BYTES}")
+    channel.send(data, socket.MSG_NOSIGNAL)
 
 
 def receive_to_child(channel: socket.socket) -> ToChild | None:
