@@ -322,13 +322,16 @@ def check_sampling() -> Iterator[tuple[str, float]]:
             logits[::2].scatter_(1, torch.randint(vocab, (rows // 2, 40), device="cuda"), 14.0)
             logits[::2] += random(rows // 2, vocab, dtype=dtype)
             tokens, failed = argmax_triton.argmax(logits)
-            yield f"argmax {vocab} {dtype}", float((tokens != logits.float().argmax(-1)).float().mean()) + failed.any()
+            yield (
+                f"argmax {vocab} {dtype}",
+                float((tokens != logits.float().argmax(-1)).float().mean()) + float(failed.any()),
+            )
             parameters = mixed_parameters(rows)
             slots = torch.randperm(rows, device="cuda").int()
             positions = torch.randint(5000, (rows,), device="cuda")
             drawn, failed = sampling_triton.sample(logits, slots, positions, parameters)
             wanted, _ = sample_twin(logits, slots, positions, parameters)
-            yield f"sample {vocab} {dtype}", float((drawn != wanted).float().mean()) + failed.any()
+            yield f"sample {vocab} {dtype}", float((drawn != wanted).float().mean()) + float(failed.any())
 
 
 def mixed_parameters(rows: int) -> SlotParameters:

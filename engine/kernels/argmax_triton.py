@@ -1,5 +1,9 @@
 """The largest logit of each row on the GPU, in one pass over the logits: all that a greedy row costs."""
 
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 import torch
 import triton
 import triton.language as tl

@@ -1,5 +1,9 @@
 """The sampling noise of `sampling.py`'s twin as device functions: the same bits from the same keys and counters."""
 
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 import triton
 import triton.language as tl
 

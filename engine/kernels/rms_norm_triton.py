@@ -1,5 +1,9 @@
 """RMSNorm on the GPU: one program a row, the row held in registers between its two uses."""
 
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 import torch
 import triton
 import triton.language as tl

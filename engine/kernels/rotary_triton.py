@@ -5,6 +5,10 @@ program    |--- some heads, of any kind ---|
 goes to    | q out [N, q heads, D]     | cache[slot], whose keys and values are one run |
 """
 
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 import torch
 import triton
 import triton.language as tl

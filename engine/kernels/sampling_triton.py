@@ -11,6 +11,10 @@ Thresholds are found by halving over logits as integers: nothing is sorted, and 
 a CUDA graph can hold it all.
 """
 
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
 from dataclasses import dataclass
 
 import torch
