@@ -11,8 +11,6 @@ import msgspec
 from protocol.errors import PeerError
 from protocol.messages import FromEngine, PromptLogprobs, StepLogprobs, StepOutput, Submit, ToEngine
 
-MAX_FRAMES = 4
-
 _encoder = msgspec.msgpack.Encoder()
 _to_engine = msgspec.msgpack.Decoder(ToEngine)
 _from_engine = msgspec.msgpack.Decoder(FromEngine)

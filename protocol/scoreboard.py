@@ -54,8 +54,9 @@ COUNTERS = API_COUNTERS + ENGINE_COUNTERS
 GAUGES = API_GAUGES + ENGINE_GAUGES
 _CELL_OF = {name: index for index, name in enumerate(_LIFE + COUNTERS + GAUGES)}
 
-# the supervisor's row: its own life cells, then the counts of each kind, then the current life of each row
-_NUM_API, _NUM_ENGINES, _RESTARTS, _CURRENT = 8, 9, 10, 16
+# the supervisor's row, beyond what every row has: the counts of each kind, then the current life of each row
+_NUM_API, _NUM_ENGINES, _RESTARTS, _CURRENT = range(len(_CELL_OF), len(_CELL_OF) + 4)
+_MAX_ROWS = _CELLS - _CURRENT
 
 
 class Row:
@@ -110,6 +111,10 @@ class Scoreboard:
     @classmethod
     def create(cls, *, num_api_servers: int, num_engines: int) -> "Scoreboard":
         """A new one with a row for the supervisor, each API server and each engine core, in that order."""
+        if 1 + num_api_servers + num_engines > _MAX_ROWS:
+            raise ValueError(
+                f"{num_api_servers} API servers and {num_engines} engine cores; the limit is {_MAX_ROWS} rows"
+            )
         fd = os.memfd_create("headrace-scoreboard", os.MFD_CLOEXEC)
         os.ftruncate(fd, ROW_BYTES * (1 + num_api_servers + num_engines))
         board = cls(fd)

@@ -78,3 +78,24 @@ def test_the_supervisor_tells_how_many_rows_there_are_and_what_was_restarted(boa
     assert ([place for place, _ in other.api_rows()], [rank for rank, _ in other.engine_rows()]) == ([0, 1], [0])
     assert other.restarts == 1
     os.close(other.fd)
+
+
+def test_a_supervisor_that_begins_takes_no_row_its_life() -> None:
+    board = Scoreboard.create(num_api_servers=256, num_engines=1)
+    for index in range(1, 258):
+        board.set_current(index, 7)
+    board.count_restart()
+    board.supervisor.begin(1)
+    for name in (*COUNTERS, *GAUGES):
+        board.supervisor.set(name, 9)
+    rows = [row for _, row in board.api_rows()]
+    for row in (*rows, board.engine_row(0)):
+        row.begin(7)
+        assert board.is_live(row)
+    assert (len(rows), board.restarts) == (256, 1)
+    os.close(board.fd)
+
+
+def test_more_rows_than_the_supervisor_can_point_to_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows"):
+        Scoreboard.create(num_api_servers=500, num_engines=1)
