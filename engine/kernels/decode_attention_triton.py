@@ -17,7 +17,10 @@ COUNT = tl.constexpr(5)  # and how many it has
 ITEM_SIZE = tl.constexpr(8)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_items", "max_shares", "min_share", "tile"])
+@triton.jit(
+    do_not_specialize=["num_rows", "num_items", "max_shares", "min_share", "tile"],
+    do_not_specialize_on_alignment=["seq_lens", "slots"],
+)
 def plan(
     seq_lens,
     slots,
@@ -63,7 +66,7 @@ def plan(
             tl.store(item + COUNT, count, mask=place < count)
 
 
-@triton.jit(do_not_specialize=["table_width"])
+@triton.jit(do_not_specialize=["table_width"], do_not_specialize_on_alignment=["tables"])
 def decode(
     q,
     cache,

@@ -69,7 +69,8 @@ def prefill_attention(
     assert cache.is_contiguous() and cache.shape[2] == 2 and cache.shape[4] == head_dim and cache.dtype == q.dtype
     assert num_heads % num_kv_heads == 0 and q.stride()[1:] == (head_dim, 1) and config.queries >= shared
     assert out.shape == q.shape and out.is_contiguous()
-    assert block_tables.stride(1) == 1 and query_starts.shape[0] == seq_lens.shape[0] + 1 and tiles.shape[0] == 2
+    assert block_tables.stride(1) == 1 and len(query_starts) == len(seq_lens) + 1
+    assert tiles.is_contiguous() and tiles.shape[0] == 2
     for numbers in (block_tables, query_starts, seq_lens, tiles):
         assert numbers.dtype == torch.int32
     assert slots is None or slots.dtype == torch.int32
@@ -80,8 +81,7 @@ def prefill_attention(
         slots,
         query_starts,
         seq_lens,
-        tiles[0],
-        tiles[1],
+        tiles,
         out,
         (scale or head_dim**-0.5) * LOG2_E,
         block_tables.stride(0),

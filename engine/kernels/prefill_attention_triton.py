@@ -8,7 +8,10 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["table_width"])
+@triton.jit(
+    do_not_specialize=["table_width"],
+    do_not_specialize_on_alignment=["tables", "slots", "query_starts", "seq_lens", "tiles"],
+)
 def prefill(
     q,
     cache,
@@ -16,8 +19,7 @@ def prefill(
     slots,
     query_starts,
     seq_lens,
-    tile_rows,
-    tile_firsts,
+    tiles,
     out,
     scale,
     table_width,
@@ -36,10 +38,10 @@ def prefill(
     TOKENS: tl.constexpr = QUERIES // SHARED_PAD
     kv_head = tl.program_id(0)  # neighbours read the same tokens at the same time
     tile = tl.program_id(1)
-    row = tl.load(tile_rows + tile)
+    row = tl.load(tiles + tile)
     if row < 0:
         return
-    first = tl.load(tile_firsts + tile)
+    first = tl.load(tiles + tl.num_programs(1) + tile)
     query_start = tl.load(query_starts + row)
     num_queries = tl.load(query_starts + row + 1) - query_start
     length = tl.load(seq_lens + row)
