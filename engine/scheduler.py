@@ -311,11 +311,19 @@ class Scheduler:
     def check(self) -> None:
         """Raise AssertionError unless every invariant of slots, blocks and queue holds."""
         self.slots.check()
-        self.waiting.check()
         self.cache.check()
-        for row in self._prefilling:
-            assert row.state is RowState.RUNNING, "a prefilling row does not run"
-            assert self.slots.num_launched[row.slot] < row.num_known, "a prefilling row has nothing left"
+        placed = [row for row in self.slots.rows if row is not None]
+        self.waiting.check(placed)
+        for row in placed:
+            prefills = row in self._prefilling
+            left = bool(self.slots.num_launched[row.slot] < row.num_known)
+            decodes = bool(self.slots.decoding[row.slot])
+            if row.state is RowState.RUNNING:
+                assert prefills == left != decodes, "a running row prefills while it has known tokens, then decodes"
+            else:
+                assert not (prefills or decodes), "a collecting row is still scheduled"
+        collecting = [row for row in placed if row.state is RowState.COLLECTING]
+        assert len(collecting) == self.num_collecting, "num_collecting differs from the slots"
 
 
 @dataclass(frozen=True, slots=True)

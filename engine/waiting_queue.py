@@ -57,8 +57,12 @@ class WaitingQueue:
         self.num_rows += sign
         self.num_tokens += sign * row.num_known
 
-    def check(self) -> None:
-        """Raise AssertionError unless the counts are those of the rows that wait."""
-        waiting = [row for _, _, row in self._heap if row.state is RowState.WAITING] + list(self._held)
+    def check(self, placed: list[Row]) -> None:
+        """Raise AssertionError unless the counts are right and each held row follows one that waits or has a slot."""
+        ordered = [row for _, _, row in self._heap if row.state is RowState.WAITING]
+        followers = [row for leader in placed + ordered for row in leader.siblings if row.state is RowState.HELD]
+        assert len(followers) == len(self._held), "a held row has no leader, or two"
+        assert set(followers) == self._held, "a held row is not in the queue"
+        waiting = ordered + followers
         assert len(waiting) == self.num_rows, "num_rows differs from the heap"
         assert sum(row.num_known for row in waiting) == self.num_tokens, "num_tokens differs from the heap"

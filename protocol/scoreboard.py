@@ -111,12 +111,11 @@ class Scoreboard:
     @classmethod
     def create(cls, *, num_api_servers: int, num_engines: int) -> "Scoreboard":
         """A new one with a row for the supervisor, each API server and each engine core, in that order."""
-        if 1 + num_api_servers + num_engines > _MAX_ROWS:
-            raise ValueError(
-                f"{num_api_servers} API servers and {num_engines} engine cores; the limit is {_MAX_ROWS} rows"
-            )
+        num_rows = 1 + num_api_servers + num_engines
+        if num_rows > _MAX_ROWS:
+            raise ValueError(f"a server of {num_rows} processes has more rows than the {_MAX_ROWS} of a scoreboard")
         fd = os.memfd_create("headrace-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(fd, ROW_BYTES * (1 + num_api_servers + num_engines))
+        os.ftruncate(fd, ROW_BYTES * num_rows)
         board = cls(fd)
         board._cells[_NUM_API] = num_api_servers
         board._cells[_NUM_ENGINES] = num_engines
