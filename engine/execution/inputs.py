@@ -38,6 +38,15 @@ def step_rows(batch: ScheduledBatch, grouper: AttentionGrouper) -> StepRows:
     return StepRows(slots=slots, starts=starts, lengths=lengths, first=first, order=order, parts=parts)
 
 
+def rows_in_order(batch: ScheduledBatch) -> StepRows:
+    """The same where attention needs no groups: rows are computed in the order in which they came."""
+    slots = np.concatenate([batch.decode_slots, batch.chunk_slots]).astype(np.int64)
+    starts = np.concatenate([batch.decode_positions, batch.chunk_starts]).astype(np.int64)
+    lengths = np.concatenate([np.ones(len(batch.decode_slots), np.int64), batch.chunk_lengths])
+    first = np.cumsum(lengths) - lengths
+    return StepRows(slots=slots, starts=starts, lengths=lengths, first=first, order=np.arange(len(slots)), parts=[])
+
+
 def sampled_rows(batch: ScheduledBatch) -> Int64s:
     """Indices into the step's rows of those that get a token."""
     num_decodes = len(batch.decode_slots)

@@ -35,7 +35,14 @@ def build_runner(config: EngineConfig, shape: ModelShape, report: Report) -> tup
     with _phase("KV cache", report):
         plan = make_plan(config, shape, device, precision)
         decoder = Decoder(shape, weights, max_positions=max_model_len)
-        return TorchRunner(decoder, shape, plan, precision.cache), plan
+        if device.type == "cpu":
+            return TorchRunner(decoder, shape, plan, precision.cache), plan
+    from engine.execution.gpu.runner import GpuRunner  # here: importing Triton takes time, and a CPU needs none
+
+    with _phase("CUDA graphs", report):
+        runner = GpuRunner(decoder, shape, plan, precision.cache)
+        runner.capture_first()
+    return runner, plan
 
 
 @contextmanager

@@ -55,6 +55,15 @@ class Sampler:
         self.slots.install(setup)
         self._rules.install(setup)
 
+    def asks_for_more(self, slots: Int64s, positions: Int64s) -> bool:
+        """Whether some row asks for more than temperature, top_k, top_p and min_p."""
+        own = self.slots
+        return bool(
+            np.bitwise_or.reduce(own.work[slots]) & (_RULES | PENALTIES)
+            or (own.num_logprobs[slots] >= 0).any()
+            or (positions < own.min_end[slots]).any()
+        )
+
     def draw(self, logits: Tensor, slots: Int64s, positions: Int64s) -> Drawn:
         """logits [S, V] float32, overwritten; `positions` [S] are where the drawn tokens will stand."""
         work = self.slots.work[slots]
@@ -109,15 +118,16 @@ class Sampler:
     def _draw_random(self, logits: Tensor, union: int, slots: Int64s, positions: Int64s) -> Tensor:
         slot, numbers = self._device(slots), self.slots
         scaled = logits.div_(numbers.number("temperature", slot)[:, None])
-        if union & _FILTERS:
-            least = thresholds(
-                scaled,
-                numbers.top_k(slot) if union & TOP_K else None,
-                numbers.number("top_p", slot) if union & TOP_P else None,
-                numbers.number("min_p", slot) if union & MIN_P else None,
-            )
-            scaled.masked_fill_(scaled < least[:, None], -torch.inf)
-        return draw(scaled, self._device(numbers.keys(slots, positions)))
+        keys = self._device(numbers.keys(slots, positions))
+        if not union & _FILTERS:
+            return draw(scaled, keys)
+        least = thresholds(
+            scaled,
+            numbers.top_k(slot) if union & TOP_K else None,
+            numbers.number("top_p", slot) if union & TOP_P else None,
+            numbers.number("min_p", slot) if union & MIN_P else None,
+        )
+        return draw(scaled, keys, least)
 
     def _device(self, numbers: Int64s) -> Tensor:
         return torch.from_numpy(numbers).to(self._tables.device)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.batch import Int64s, SlotSetup
 from engine.config import EnginePlan
+from engine.kernels.sampling import SlotParameters
 
 # Kinds of work, as bits: a step looks at the union over its rows and does nothing that no row asks for.
 RANDOM, TOP_K, TOP_P, MIN_P, PENALTIES, BIAS, ALLOWED, BAD_WORDS = (1 << bit for bit in range(8))
@@ -28,7 +29,8 @@ class SlotSampling:
         self._seeds = np.zeros(slots, np.uint64)
         names = ("temperature", "top_p", "min_p", "presence", "frequency", "repetition")
         self._numbers = {name: torch.zeros(slots, device=device) for name in names}
-        self._top_k = torch.zeros(slots, dtype=torch.int64, device=device)
+        self._top_k = torch.zeros(slots, dtype=torch.int32, device=device)
+        self._device_seeds = torch.zeros(slots, dtype=torch.int64, device=device)
 
     def install(self, setup: SlotSetup) -> None:
         slot, s = setup.slot, setup.sampling
@@ -38,7 +40,9 @@ class SlotSampling:
         self.min_end[slot] = setup.prompt_len + s.min_tokens if setup.stop_ids else 0
         self._seeds[slot] = setup.seed
         self._top_k[slot] = s.top_k
-        values = (s.temperature, s.top_p, s.min_p, s.presence_penalty, s.frequency_penalty, s.repetition_penalty)
+        self._device_seeds[slot] = int(np.uint64(setup.seed).astype(np.int64))
+        temperature = s.temperature if s.temperature >= MIN_TEMPERATURE else 0.0
+        values = (temperature, s.top_p, s.min_p, s.presence_penalty, s.frequency_penalty, s.repetition_penalty)
         for vector, value in zip(self._numbers.values(), values, strict=True):
             vector[slot] = value
 
@@ -46,7 +50,18 @@ class SlotSampling:
         return self._numbers[name].index_select(0, slots)
 
     def top_k(self, slots: Tensor) -> Tensor:
-        return self._top_k.index_select(0, slots)
+        return self._top_k.index_select(0, slots).long()
+
+    def parameters(self) -> SlotParameters:
+        """The vectors themselves, for kernels that look a row's parameters up by its slot."""
+        numbers = self._numbers
+        return SlotParameters(
+            temperature=numbers["temperature"],
+            top_k=self._top_k,
+            top_p=numbers["top_p"],
+            min_p=numbers["min_p"],
+            seeds=self._device_seeds,
+        )
 
     def keys(self, slots: Int64s, positions: Int64s) -> Int64s:
         """Each row's noise key for the token at a position. Neighbouring seeds and positions have unrelated keys."""

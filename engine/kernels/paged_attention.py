@@ -36,6 +36,10 @@ class AttentionInputs:
     # back to the system each time: its page faults cost four times the copy.
     workspace: Tensor
 
+    def attend(self, q: Tensor, cache: Tensor) -> Tensor:
+        """`engine.models.decoder.Attention`."""
+        return paged_attention(q, cache, self)
+
 
 def paged_attention(q: Tensor, cache: Tensor, inputs: AttentionInputs) -> Tensor:
     """q [N, q heads, head_dim] over cache [blocks, block size, 2, kv heads, head_dim] -> [N, q heads * head_dim]."""

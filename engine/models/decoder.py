@@ -4,13 +4,13 @@ It knows nothing of slots, requests or sampling; what the rows of a step may att
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from engine.kernels.activation import silu_mul
-from engine.kernels.paged_attention import AttentionInputs, paged_attention
 from engine.kernels.rms_norm import add_rms_norm, rms_norm
 from engine.kernels.rotary import HeadLayout, rotate_and_store
 from engine.models.linear import Linear
@@ -39,14 +39,25 @@ class DecoderWeights:
     rope_divisors: Tensor | None  # [head_dim / 2]
 
 
+class Attention(Protocol):
+    """What a step's tokens may attend to; built once a step, used by every layer."""
+
+    @property
+    def slots(self) -> Tensor:
+        """[N] block * block size + offset: where each token's key and value are stored."""
+
+    def attend(self, q: Tensor, cache: Tensor) -> Tensor:
+        """q [N, q heads, head_dim] over one layer's cache -> [N, q heads * head_dim]."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepInputs:
     """One step as the model sees it: N tokens, and S of them that logits are made of."""
 
     tokens: Tensor  # [N] int64
     positions: Tensor  # [N] int64
-    attention: AttentionInputs
-    wanted: Tensor  # [S] int64: the tokens whose hidden states are returned
+    attention: Attention
+    wanted: Tensor | None  # [S] int64: the tokens whose hidden states are returned; None: all of them
 
 
 class Decoder:
@@ -65,7 +76,7 @@ class Decoder:
         for index, layer in enumerate(layers):
             last = index + 1 == len(layers)
             x = self._attend(layer, x, cos, sin, inputs.attention, cache[index])
-            if last:  # what follows concerns each token alone
+            if last and inputs.wanted is not None:  # what follows concerns each token alone
                 x, residual = x.index_select(0, inputs.wanted), residual.index_select(0, inputs.wanted)
             x = add_rms_norm(layer.output(x), residual, layer.post_norm, eps)
             x = layer.down(silu_mul(layer.gate_up(x)))
@@ -76,13 +87,17 @@ class Decoder:
         """[S, vocab] in float32."""
         return self._weights.head(hidden).float()
 
+    def logits_into(self, hidden: Tensor, out: Tensor) -> None:
+        """The same in the model's type, into memory that a CUDA graph may keep."""
+        self._weights.head.multiply_into(hidden, out)
+
     def _attend(
-        self, layer: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, attention: AttentionInputs, cache: Tensor
+        self, layer: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention, cache: Tensor
     ) -> Tensor:
         """[N, hidden] -> [N, q heads * head_dim]."""
         norms = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm, self._eps)
         q = rotate_and_store(layer.qkv(x), cos, sin, norms, cache, attention.slots, self._heads)
-        return paged_attention(q, cache, attention)
+        return attention.attend(q, cache)
 
 
 def _rope_tables(shape: ModelShape, weights: DecoderWeights, max_positions: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ class Linear(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
+    def multiply_into(self, x: Tensor, out: Tensor) -> None: ...
+
 
 class PlainLinear:
     """The matrix in the type it is multiplied in."""
@@ -29,6 +31,11 @@ class PlainLinear:
         if self._flips and 1 < len(x) <= MAX_FLIPPED_ROWS:
             return torch.mm(self._weight, x.t()).t().contiguous()
         return functional.linear(x, self._weight, self._bias)
+
+    def multiply_into(self, x: Tensor, out: Tensor) -> None:
+        """Into memory that is there already; without a bias."""
+        assert self._bias is None
+        torch.mm(x, self._weight.t(), out=out)
 
 
 class PackedHalfLinear:
@@ -45,6 +52,10 @@ class PackedHalfLinear:
     def __call__(self, x: Tensor) -> Tensor:
         product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
         return product
+
+    def multiply_into(self, x: Tensor, out: Tensor) -> None:
+        """Into memory that is there already."""
+        out.copy_(self(x))
 
 
 def can_pack_half() -> bool:
