@@ -31,7 +31,7 @@ def test_greedy_tokens_equal_those_of_transformers(demo_files: ModelFiles) -> No
         source.read(name, values)
     model.load_state_dict(state | {"lm_head.weight": state["model.embed_tokens.weight"]}, assign=True)
     model.model.rotary_emb = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
 
     driver = start(engine_config(config_dir, path, kv_cache_memory_bytes=2**29))
     rows = [driver.add(slot, prompt) for slot, prompt in enumerate(PROMPTS)]
