@@ -25,5 +25,6 @@ class DummyWeights:
         if name.endswith("norm.weight"):
             out.fill_(1.0)
         else:
-            generator = torch.Generator(out.device).manual_seed((self._seed << 32 | zlib.crc32(name.encode())) % 2**63)
+            # Hashed to 32 bits: torch's generator on the CPU looks at no more.
+            generator = torch.Generator(out.device).manual_seed(zlib.crc32(f"{self._seed} {name}".encode()))
             out.uniform_(-SCALE, SCALE, generator=generator)
