@@ -11,7 +11,7 @@ from gguf.quants import dequantize
 from engine.models.config_json import ModelError
 from engine.models.shape import ModelShape
 from engine.models.tensors import EMBEDDING, FINAL_NORM, OUTPUT, ROPE_DIVISORS, layer_tensor
-from protocol.gguf_header import GGUFHeader, GGUFTensor, read_header
+from protocol.gguf_header import GGUFError, GGUFHeader, GGUFTensor, read_header
 
 # Values are computed in runs of about this many bytes, so that the intermediate arrays stay in the CPU's cache and in
 # memory that the process keeps: with runs four times as long the demo model takes 2.0 s of CPU time instead of 1.1.
@@ -43,7 +43,7 @@ LAYER = {
 class GGUFFile:
     def __init__(self, path: Path, shape: ModelShape) -> None:
         self.place = str(path)
-        self._header: GGUFHeader = read_header(path)
+        self._header = _header(path)
         self._tensors = {_our_name(tensor.name): tensor for tensor in self._header.tensors.values()}
         with path.open("rb") as file:
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -79,6 +79,13 @@ class GGUFFile:
             run = torch.from_numpy(np.require(values, requirements="W")).view(-1)  # F32 values are a view of the file
             flat[done : done + len(run)] = run
             done += len(run)
+
+
+def _header(path: Path) -> GGUFHeader:
+    try:
+        return read_header(path)
+    except GGUFError as error:
+        raise ModelError(str(error)) from error
 
 
 def _our_name(name: str) -> str:

@@ -53,7 +53,7 @@ class Driver:
     def __init__(self, runner: Runner, plan: EnginePlan, seed: int = 0) -> None:
         self.runner, self.plan = runner, plan
         self._free = np.random.default_rng(seed).permutation(plan.num_blocks).tolist()
-        self._given: dict[int, int] = {}  # slot -> blocks it has
+        self._given: dict[int, list[int]] = {}  # slot -> blocks it has
         self._blocks: list[tuple[int, int, int]] = []
         self._steps = 0
 
@@ -77,7 +77,7 @@ class Driver:
             stop_ids=stop_ids,
             tokens=np.array(tokens, np.int32),
         )
-        self._given[slot] = 0
+        self._given[slot] = []
         return row
 
     def step(self, rows: Sequence[DrivenRow], *, chunk: int = 10**6, prompt_logprobs: int = -1) -> StepResult:
@@ -124,11 +124,15 @@ class Driver:
             self.step(waiting, chunk=chunk)
         return [row.outputs for row in rows]
 
+    def take_back(self, row: DrivenRow) -> None:
+        """The row has left; its blocks are the next to be given out."""
+        self._free += self._given.pop(row.slot)
+
     def _give_blocks(self, row: DrivenRow, num_tokens: int) -> None:
-        needed = -(-num_tokens // self.plan.block_size)
-        for column in range(self._given[row.slot], needed):
-            self._blocks.append((row.slot, column, self._free.pop()))
-        self._given[row.slot] = max(needed, self._given[row.slot])
+        given = self._given[row.slot]
+        for column in range(len(given), -(-num_tokens // self.plan.block_size)):
+            given.append(self._free.pop())
+            self._blocks.append((row.slot, column, given[-1]))
 
 
 def start(config: EngineConfig, seed: int = 0) -> Driver:
