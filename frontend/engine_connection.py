@@ -49,6 +49,7 @@ class EngineConnection:
         self._order = Connection()
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
+        self._missed_beat = False  # at the last look
         self._socket = EngineSocket(
             endpoint.context, endpoint.address, place=endpoint.place, on_frames=self._on_frames, on_lost=self._lose
         )
@@ -104,10 +105,13 @@ class EngineConnection:
         """Heartbeats that went to others and not to us: the engine core has ended us as a peer.
 
         Silence alone is none of our business. A long step is silent too, a death is seen by the socket, and a hung
-        engine core is for the supervisor to judge. What came while our own loop was busy is looked at first.
+        engine core is for the supervisor to judge. What came while our own loop was busy is looked at first, and what
+        is still on its way gets until the next look: the board may be ahead of the first heartbeat after a long step.
         """
         self._timer = self._loop.call_later(HEARTBEAT_INTERVAL_S, self._watch)
         beaten_at = self._endpoint.beaten_at()
         self._socket.drain()
-        if self.is_ready and beaten_at - self.last_heard > HEARTBEAT_TIMEOUT_S:
+        missed_before = self._missed_beat
+        self._missed_beat = self.is_ready and beaten_at - self.last_heard > HEARTBEAT_TIMEOUT_S
+        if self._missed_beat and missed_before:
             self._lose(f"no heartbeat for {HEARTBEAT_TIMEOUT_S} s")
