@@ -94,10 +94,7 @@ class Collector:
         known = slots.num_known[where]
         slots.tokens[where, known] = tokens
         slots.num_known[where] = known + 1
-        if self._scheduler.num_collecting:  # the blocks of a preempted row are somebody else's already
-            running = slots.num_blocks[where] > 0
-            where, positions = where[running], positions[running]
-        slots.num_collected[where] = positions + 1
+        slots.num_collected[where] = positions + 1  # of a preempted row too, which has no blocks that it would matter to
 
     def _finish_chunks(self, step: LaunchedStep, result: StepResult) -> list[tuple[Row, PromptLogprobRows]]:
         for chunk in step.chunks:

@@ -104,7 +104,7 @@ def test_a_peer_that_goes_is_ended_and_its_rows_go_back(engine: Engine, peer: Pe
         [msgspec.msgpack.encode({"type": "no_such_message", "seq": 1})],
         [encode(Hello(seq=7, version=PROTOCOL_VERSION, place=0, life=1))],
         [encode(Abort(seq=9, epoch=EPOCH, numbers=[0]))],
-        [encode(Abort(seq=1, epoch=EPOCH + 1, numbers=[0]))],
+        [encode(Abort(seq=2, epoch=EPOCH + 1, numbers=[0]))],
         [b"a", b"b", b"c", b"d", b"e"],
     ],
 )

@@ -135,6 +135,15 @@ def test_nothing_is_asked_before_the_engine_is_ready(message: Abort) -> None:
     assert box.mailbox.num_ended == 1
 
 
+def test_what_is_for_another_epoch_ends_the_peer() -> None:
+    box = Box()
+    identity = box.greet()
+    box.router.push(identity, encode(Abort(seq=1, epoch=EPOCH + 1, numbers=[0])))
+    box.take()
+    assert not box.handled
+    assert box.mailbox.num_ended == 1
+
+
 def test_a_flood_does_not_hold_up_the_batch() -> None:
     box = Box()
     identity = box.greet()
