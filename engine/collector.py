@@ -94,7 +94,7 @@ class Collector:
         known = slots.num_known[where]
         slots.tokens[where, known] = tokens
         slots.num_known[where] = known + 1
-        slots.num_collected[where] = positions + 1  # of a preempted row too, which has no blocks that it would matter to
+        slots.num_collected[where] = positions + 1  # for rows without blocks, preempted ones, it means nothing
 
     def _finish_chunks(self, step: LaunchedStep, result: StepResult) -> list[tuple[Row, PromptLogprobRows]]:
         for chunk in step.chunks:
