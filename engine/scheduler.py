@@ -134,7 +134,7 @@ class Scheduler:
         chunks: list[Chunk] = []
         budget = self._continue_prefills(chunks, budget)
         setups: list[SlotSetup] = []
-        if self.num_preemptions == num_preemptions:  # else the row just preempted would come back at once
+        if self.num_preemptions == num_preemptions:  # else a younger row could come before one that is still collected
             setups = self._admit(chunks, growths, budget)
         if not len(decode.slots) and not chunks:
             return None

@@ -45,6 +45,35 @@ def test_the_longest_row_fits_a_cache_of_its_size_while_others_come_and_go() -> 
     assert bench.tokens[0] == expected(0, 60, 4)
 
 
+@pytest.mark.parametrize("depth", [0, 1])
+def test_who_came_first_ends_first_however_often_others_are_preempted(depth: int) -> None:
+    bench = Bench(depth=depth, num_blocks=16, budget=64)
+    for number in range(6):
+        bench.submit(submit(number, [number] * 9, max_tokens=40))
+    while not bench.scheduler.num_preemptions:
+        bench.step()
+    for number in range(6, 9):  # who was preempted goes before them
+        bench.submit(submit(number, [number] * 9, max_tokens=40))
+    bench.run()
+    assert list(bench.finishes) == list(range(9))
+    assert bench.started == list(range(9))
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_nobody_is_admitted_in_the_step_in_which_another_is_preempted(depth: int) -> None:
+    bench = Bench(depth=depth, num_blocks=16)
+    for number in range(6):
+        bench.submit(submit(number, [number] * 9, max_tokens=40))
+    preemptions = 0
+    while len(bench.finishes) < 6:
+        running = {row.number for row in bench.scheduler.slots.rows if row is not None}
+        bench.step()
+        if bench.scheduler.num_preemptions > preemptions:
+            preemptions = bench.scheduler.num_preemptions
+            assert {row.number for row in bench.scheduler.slots.rows if row is not None} <= running
+    assert 0 < preemptions < 20
+
+
 def test_a_head_that_does_not_fit_is_not_looked_up_in_every_step() -> None:
     bench = Bench(num_blocks=16)
     bench.submit(submit(0, [1] * 20, max_tokens=40))
