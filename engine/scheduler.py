@@ -127,15 +127,13 @@ class Scheduler:
 
     def plan(self) -> LaunchedStep | None:
         """The next step, or None where no row can run. What it plans counts as launched."""
-        num_preemptions = self.num_preemptions
         decode, growth = self._grow_decode_rows()
         growths = [growth]
         budget = self.plan_sizes.max_num_batched_tokens - len(decode.slots)
         chunks: list[Chunk] = []
         budget = self._continue_prefills(chunks, budget)
-        setups: list[SlotSetup] = []
-        if self.num_preemptions == num_preemptions:  # else a younger row could come before one that is still collected
-            setups = self._admit(chunks, growths, budget)
+        # a preempted row whose last step is out does not wait yet: a younger one is not to take its place meanwhile
+        setups = [] if self.num_collecting else self._admit(chunks, growths, budget)
         if not len(decode.slots) and not chunks:
             return None
         return self._launch(decode, chunks, setups, growths)
