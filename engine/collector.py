@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.batch import Bools, Int32s, Int64s, LogprobRows, PromptLogprobRows, StepResult
+from engine.launched_step import LaunchedStep
 from engine.request import Row, RowState
-from engine.scheduler import LaunchedStep, Scheduler
+from engine.scheduler import Scheduler
 from protocol.messages import Finish
 
 FinishCodes = npt.NDArray[np.uint8]

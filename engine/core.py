@@ -10,10 +10,11 @@ from engine.batch import Runner
 from engine.collector import Collector, StepNews
 from engine.config import EnginePlan
 from engine.intake import Intake, Refusal
+from engine.launched_step import LaunchedStep
 from engine.mailbox import Mailbox, Peer
 from engine.outbox import Outbox
 from engine.pulse import Pulse
-from engine.scheduler import LaunchedStep, Scheduler
+from engine.scheduler import Scheduler
 from protocol.errors import PeerError
 from protocol.launch import EngineConfig
 from protocol.messages import Abort, Heartbeat, RequestFailed, Submit

@@ -10,48 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, SlotSetup
+from engine.batch import Int32s, SlotSetup
 from engine.config import EnginePlan
 from engine.kv_cache.block_pool import BlockPool
 from engine.kv_cache.manager import NO_GROWTH, Fit, Growth, KVCacheManager
+from engine.launched_step import NO_CHUNKS, Chunk, DecodeSet, LaunchedStep, chunk_arrays, scheduled_batch
 from engine.request import Row, RowState
 from engine.slots import Slots
 from engine.waiting_queue import WaitingQueue
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A run of one row's known tokens computed in one step; `samples`: it is the last one before a new token."""
-
-    row: Row
-    start: int
-    length: int
-    samples: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchedStep:
-    """A planned step with its own copy of whose rows are in it: collecting reads these, never the live arrays."""
-
-    batch: ScheduledBatch
-    slots: Int32s  # [S] sampled rows: decode rows, then chunks that sample
-    uids: Int64s  # [S]
-    numbers: Int64s  # [S]
-    owners: Int32s  # [S]
-    positions: Int32s  # [S] KV position of the row's last input token
-    chunks: list[Chunk]
-
-
-@dataclass(slots=True)
-class DecodeSet:
-    """Who decodes, ordered by owner. Holds until somebody joins, leaves or nears its end: most steps reuse it."""
-
-    slots: Int32s  # [D]
-    uids: Int64s
-    numbers: Int64s
-    owners: Int32s
-    version: int  # of the membership it was made for
-    steps_left: int  # launches until the first of the rows has none left
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +35,7 @@ class Scheduler:
     def __init__(
         self, plan: EnginePlan, *, hash_key: bytes, eos_ids: tuple[int, ...], enable_chunked_prefill: bool
     ) -> None:
-        self.plan_sizes = plan
+        self._sizes = plan
         self.slots = Slots(plan)
         self.pool = BlockPool(plan.num_blocks)
         self.cache = KVCacheManager(self.slots, self.pool, block_size=plan.block_size, hash_key=hash_key)
@@ -129,7 +95,7 @@ class Scheduler:
         """The next step, or None where no row can run. What it plans counts as launched."""
         decode, growth = self._grow_decode_rows()
         growths = [growth]
-        budget = self.plan_sizes.max_num_batched_tokens - len(decode.slots)
+        budget = self._sizes.max_num_batched_tokens - len(decode.slots)
         chunks: list[Chunk] = []
         budget = self._continue_prefills(chunks, budget)
         # a preempted row whose last step is out does not wait yet: a younger one is not to take its place meanwhile
@@ -197,7 +163,7 @@ class Scheduler:
             fit = self._fit(row)
             if fit is None:
                 break
-            num_computed = len(fit.shared) * self.plan_sizes.block_size
+            num_computed = len(fit.shared) * self._sizes.block_size
             if row.num_known - num_computed > budget and not self._may_be_cut(budget):
                 break
             self.waiting.pop()
@@ -224,7 +190,7 @@ class Scheduler:
 
     def _may_be_cut(self, budget: int) -> bool:
         """Without chunked prefill only a prompt that is too long even for a step of its own runs in pieces."""
-        return self._chunked or budget == self.plan_sizes.max_num_batched_tokens
+        return self._chunked or budget == self._sizes.max_num_batched_tokens
 
     def _join(self, row: Row, num_computed: int) -> SlotSetup:
         if row.queued_s is None:
@@ -255,7 +221,7 @@ class Scheduler:
             self._prefilling.remove(row)
         return length
 
-    # --- the step as plain data ---
+    # --- the step ---
 
     def _launch(
         self, decode: DecodeSet, chunks: list[Chunk], setups: list[SlotSetup], growths: list[Growth]
@@ -263,21 +229,8 @@ class Scheduler:
         slots = self.slots
         self._step += 1
         positions = slots.num_launched[decode.slots]
-        work = _chunk_arrays(chunks) if chunks else _NO_CHUNKS
-        batch = ScheduledBatch(
-            step=self._step,
-            setups=setups,
-            block_slots=_joined([growth.slots for growth in growths]),
-            block_columns=_joined([growth.columns for growth in growths]),
-            block_ids=_joined([growth.ids for growth in growths]),
-            decode_slots=decode.slots,
-            decode_positions=positions,
-            chunk_slots=work.slots,
-            chunk_starts=work.starts,
-            chunk_lengths=work.lengths,
-            chunk_samples=work.samples,
-            chunk_prompt_logprobs=work.prompt_logprobs,
-        )
+        work = chunk_arrays(chunks) if chunks else NO_CHUNKS
+        batch = scheduled_batch(self._step, decode, positions, work, setups, growths)
         slots.num_launched[decode.slots] += 1
         slots.num_in_flight[decode.slots] += 1
         decode.steps_left -= 1
@@ -322,36 +275,3 @@ class Scheduler:
                 assert not (prefills or decodes), "a collecting row is still scheduled"
         collecting = [row for row in placed if row.state is RowState.COLLECTING]
         assert len(collecting) == self.num_collecting, "num_collecting differs from the slots"
-
-
-@dataclass(frozen=True, slots=True)
-class _ChunkArrays:
-    """The step's chunks as the arrays of `ScheduledBatch`, all [C]."""
-
-    slots: Int32s
-    starts: Int32s
-    lengths: Int32s
-    samples: Bools
-    prompt_logprobs: Int32s
-
-
-def _chunk_arrays(chunks: list[Chunk]) -> _ChunkArrays:
-    return _ChunkArrays(
-        slots=np.array([chunk.row.slot for chunk in chunks], np.int32),
-        starts=np.array([chunk.start for chunk in chunks], np.int32),
-        lengths=np.array([chunk.length for chunk in chunks], np.int32),
-        samples=np.array([chunk.samples for chunk in chunks], np.bool_),
-        prompt_logprobs=np.array([_prompt_logprobs(chunk.row) for chunk in chunks], np.int32),
-    )
-
-
-_NO_CHUNKS = _chunk_arrays([])
-
-
-def _joined(arrays: list[Int32s]) -> Int32s:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _prompt_logprobs(row: Row) -> int:
-    wanted = row.submit.prompt_logprobs
-    return wanted if wanted is not None and row.wants_prompt_logprobs else -1

@@ -7,8 +7,9 @@ import numpy as np
 from engine.collector import Collector, StepNews
 from engine.config import EnginePlan
 from engine.intake import Intake
+from engine.launched_step import LaunchedStep
 from engine.request import Row, RowState
-from engine.scheduler import LaunchedStep, Scheduler
+from engine.scheduler import Scheduler
 from protocol.block_hash import chain_root, extend_chain
 from protocol.launch import EngineConfig, ModelFiles, SchedulingPolicy
 from protocol.messages import Finish, Submit
