@@ -98,3 +98,6 @@ class Runner(Protocol):
 
     def collect(self) -> StepResult:
         """Wait for the oldest launched step that was not collected yet."""
+
+    def prepare(self) -> bool:
+        """One piece of work that makes later steps faster, while nothing runs; False: nothing is left to do."""

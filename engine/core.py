@@ -59,6 +59,10 @@ class EngineCore:
         """Nothing runs, waits or is out: the next step can only come from mail."""
         return not self._in_flight and self.scheduler.slots.num_running == 0 and self.scheduler.waiting.num_rows == 0
 
+    def prepare(self) -> bool:
+        """Use idle time for the runner's own preparations; False: there are none left."""
+        return self._runner.prepare()
+
     def step(self) -> None:
         """One turn of the loop."""
         self.mailbox.take(self._handle)

@@ -110,7 +110,8 @@ class Mailbox:
         if len(self._ended) > _MAX_ENDED:
             self._ended.popitem(last=False)
         self.num_ended += 1
-        log.info("API server %d: connection ended, %d rows aborted: %s", peer.place, len(peer.rows), reason)
+        level = logging.WARNING if peer.rows else logging.DEBUG  # a drained API server just goes
+        log.log(level, "API server %d: connection ended, %d rows aborted: %s", peer.place, len(peer.rows), reason)
         self.on_peer_end(peer)
 
     def _receive(self, identity: bytes, frames: list[bytes], handle: Callable[[Peer, Submit | Abort], None]) -> None:

@@ -26,6 +26,7 @@ from engine.mailbox import Mailbox, Peer
 from engine.models.shape import ModelError, ModelShape, read_shape
 from engine.pulse import Pulse
 from protocol.launch import EngineConfig
+from protocol.logs import configure_logging
 from protocol.messages import PROTOCOL_VERSION, Abort, EngineReady, Heartbeat, ModelFacts, Submit, Welcome
 from protocol.process import (
     CannotStart,
@@ -107,7 +108,7 @@ def run(build: BuildRunner = _build_torch_runner) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides, over the control channel
     faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s engine {config.rank}: %(message)s")
+    configure_logging(f"engine core {config.rank}", level=config.log_level)
     control = _Control(config.control_fd)
     board = Scoreboard(config.scoreboard_fd).engine_row(config.rank)
     board.begin(config.epoch)
@@ -204,7 +205,7 @@ def _loop(core: EngineCore, control: _Control) -> None:
     while not control.stopping:
         core.step()
         if core.is_idle:
-            poller.poll(_IDLE_POLL_MS)
+            poller.poll(0 if core.prepare() else _IDLE_POLL_MS)
             core.beat_if_due()
         now = time.monotonic()
         if core.is_idle or now >= next_look:

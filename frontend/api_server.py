@@ -23,7 +23,7 @@ from frontend.connections import Connections
 from frontend.gate import Gate
 from frontend.launch import ApiServerLaunch
 from frontend.load import Load
-from frontend.logs import configure_logging
+from protocol.logs import configure_logging
 from frontend.pulse import Pulse
 from frontend.services import Services
 from protocol.process import (

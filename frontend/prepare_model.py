@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from frontend.launch import PrepareModelLaunch
-from frontend.logs import configure_logging
+from protocol.logs import configure_logging
 from frontend.model_files.errors import ModelFilesError
 from frontend.model_files.source import resolve_model
 from protocol.gguf_header import GGUFError

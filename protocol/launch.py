@@ -45,6 +45,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enable_chunked_prefill: bool = True
     scheduling_policy: SchedulingPolicy = "fcfs"
     num_threads: int | None = None  # CPU: intra-op threads; None: cores - 1
+    log_level: str = "info"
     supervisor_pid: int  # the engine core ends with it
     control_fd: int  # `protocol.process`: the child's end of the control channel
     scoreboard_fd: int

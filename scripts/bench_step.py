@@ -44,6 +44,10 @@ class StubRunner:
         """Remember how many rows are to get a token."""
         self._sizes.append(len(batch.decode_slots) + int(batch.chunk_samples.sum()))
 
+    def prepare(self) -> bool:
+        """Nothing to prepare."""
+        return False
+
     def collect(self) -> StepResult:
         """One token each."""
         size = self._sizes.popleft()

@@ -11,17 +11,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("headrace.py", "frontend", "engine", "protocol", "scripts", "deploy", ".ci")
+DATA = {"workloads.json": "The named workloads: requests, least and most input and output tokens, how to sample."}
 BLOCK = re.compile(r"(?<=```text tree\n).*?(?=```)", re.DOTALL)
 
 
 def line_of(path: Path) -> str:
-    """What a file says of itself: a module's docstring, a script's first comment, a JSON file's "_"; its first line."""
+    """What a file says of itself: a module's docstring, a script's first comment; its first line."""
+    if path.name in DATA:
+        return DATA[path.name]
     text = path.read_text()
     if path.suffix == ".py":
         said = ast.get_docstring(ast.parse(text)) or ""
-    elif path.suffix == ".json":
-        found = re.search(r'"_": "([^"]*)', text)
-        said = found[1] if found else ""
     else:
         said = "\n".join(line.removeprefix("# ") for line in text.splitlines() if re.match(r"# ", line))
     return said.split("\n")[0]

@@ -29,7 +29,7 @@ def choose_device(asked: Device) -> torch.device:
 
 
 def choose_precision(asked: DType, trained: str, device: torch.device) -> Precision:
-    """auto: a 16-bit type where the device multiplies it natively, else float32."""
+    """auto: a 16-bit type where the device multiplies it natively or packed, else float32."""
     name = _automatic(trained, device) if asked == "auto" else asked
     rounded = TYPES[name]
     if name == "float32" or device.type == "cuda" or _cpu_multiplies(rounded):
@@ -43,7 +43,7 @@ def choose_precision(asked: DType, trained: str, device: torch.device) -> Precis
 def _automatic(trained: str, device: torch.device) -> DType:
     if device.type == "cuda":
         return "float16" if trained == "float16" else "bfloat16"
-    return "bfloat16" if _cpu_multiplies(torch.bfloat16) else "float32"
+    return "bfloat16" if _cpu_multiplies(torch.bfloat16) or can_pack_half() else "float32"
 
 
 def _cpu_multiplies(dtype: torch.dtype) -> bool:

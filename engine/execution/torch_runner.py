@@ -61,6 +61,10 @@ class TorchRunner:
     def collect(self) -> StepResult:
         return self._launched.popleft().to_host()
 
+    def prepare(self) -> bool:
+        """Nothing: every step is as ready as the first."""
+        return False
+
     def _step(self, batch: ScheduledBatch) -> LaunchedStep:
         self._install(batch)
         rows = step_rows(batch, self._grouper)

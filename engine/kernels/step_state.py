@@ -14,7 +14,7 @@ _PIECE = 1024
 def install_tokens(
     history: Tensor, slots: Tensor, starts: Tensor, lengths: Tensor, tokens: Tensor, longest: int
 ) -> None:
-    """history[slots[n], : lengths[n]] = tokens[starts[n] : starts[n] + lengths[n]], all int32; `longest` = max(lengths)."""
+    """history[slots[n], : lengths[n]] = tokens[starts[n] : starts[n] + lengths[n]], int32; longest = max(lengths)."""
     assert len(slots) == len(starts) == len(lengths)
     grid = (len(slots), -(-longest // _PIECE))
     kernels.install_tokens[grid](history, slots, starts, lengths, tokens, history.stride(0), PIECE=_PIECE)

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from frontend.logs import configure_logging
+from protocol.logs import configure_logging
 from frontend.settings import Settings
 from frontend.supervisor.errors import StartError
 from frontend.supervisor.listener import Listener, bind_listener

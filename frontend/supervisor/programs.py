@@ -145,6 +145,7 @@ def _engine_config(
         enable_chunked_prefill=settings.enable_chunked_prefill,
         scheduling_policy=settings.scheduling_policy,
         num_threads=engine_threads(),
+        log_level=settings.log_level,
         supervisor_pid=os.getpid(),
         control_fd=control_fd,
         scoreboard_fd=premises.scoreboard.fd,

@@ -40,6 +40,10 @@ class FakeRunner:
         self._launched.append(batch)
         assert len(self._launched) <= self.depth + 1, "more steps are out than the runner said"
 
+    def prepare(self) -> bool:
+        """Nothing to prepare."""
+        return False
+
     def collect(self) -> StepResult:
         """Compute the oldest step."""
         batch = self._launched.popleft()

@@ -97,7 +97,7 @@ class GpuRunner:
             for size in first_sizes(self._plan.max_num_seqs):
                 self._graphs.capture(size)
 
-    def work_while_idle(self) -> bool:
+    def prepare(self) -> bool:
         """One more graph; False: all are there."""
         with self._on_stream():
             return self._graphs.capture_next()
@@ -106,10 +106,7 @@ class GpuRunner:
         with self._on_stream():
             self._install(batch)
             rows = rows_in_order(batch)
-            if len(batch.chunk_slots) == 0:
-                out = self._decode_step(rows)
-            else:
-                out = self._mixed_step(batch, rows)
+            out = self._mixed_step(batch, rows) if len(batch.chunk_slots) else self._decode_step(rows)
             self._launched.append(out)
 
     def collect(self) -> StepResult:
