@@ -23,9 +23,9 @@ from frontend.connections import Connections
 from frontend.gate import Gate
 from frontend.launch import ApiServerLaunch
 from frontend.load import Load
-from protocol.logs import configure_logging
 from frontend.pulse import Pulse
 from frontend.services import Services
+from protocol.logs import configure_logging
 from protocol.process import (
     CannotStart,
     Drain,

@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from frontend.launch import PrepareModelLaunch
-from protocol.logs import configure_logging
 from frontend.model_files.errors import ModelFilesError
 from frontend.model_files.source import resolve_model
 from protocol.gguf_header import GGUFError
 from protocol.launch import ModelFiles
+from protocol.logs import configure_logging
 from protocol.process import CannotStart, ExitStatus, PhaseDone, die_with, send_control
 
 logger = logging.getLogger("headrace.model")

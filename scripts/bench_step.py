@@ -1,4 +1,4 @@
-"""CPU time of an engine step beside the forward pass: the real loop, sockets and encoding, on a runner that does nothing.
+"""CPU time of an engine step beside the forward pass: the real loop, sockets and encoding on a stub runner.
 
 usage: python scripts/bench_step.py [--slots 512,64] [--api-servers 4] [--steps 2000] [--depth 0] [--json FILE]
 

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-from protocol.logs import configure_logging
 from frontend.settings import Settings
 from frontend.supervisor.errors import StartError
 from frontend.supervisor.listener import Listener, bind_listener
@@ -14,6 +13,7 @@ from frontend.supervisor.programs import ENGINE_COMMAND, Premises, engine_thread
 from frontend.supervisor.run_dir import run_directory
 from frontend.supervisor.signals import SignalNotes
 from frontend.supervisor.supervision import Supervision
+from protocol.logs import configure_logging
 from protocol.scoreboard import Scoreboard
 
 logger = logging.getLogger("headrace.supervisor")

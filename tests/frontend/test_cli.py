@@ -76,7 +76,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_public_names_come_from_the_offline_module(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, "frontend.llm", LLM="the class", SamplingParams="the other")
-    assert (headrace.LLM, headrace.SamplingParams) == ("the class", "the other")
+    found: tuple[object, object] = (headrace.LLM, headrace.SamplingParams)
+    assert found == ("the class", "the other")
     with pytest.raises(AttributeError, match="no attribute 'Llm'"):
         _ = headrace.Llm
 
