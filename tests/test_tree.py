@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md holds the tree that `scripts/tree.py` makes: every product file, with what the file says of itself."""
+"""ARCHITECTURE.md holds the tree that `scripts/tree.py` makes: every product file, and what it says of itself."""
 
 import importlib.util
 from pathlib import Path

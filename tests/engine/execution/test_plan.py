@@ -8,7 +8,6 @@ import torch
 from engine.execution import precision as precision_module
 from engine.execution.plan import make_plan
 from engine.execution.precision import Precision, choose_device, choose_precision
-from engine.models.linear import can_pack_half
 from engine.models.shape import ModelError, ModelShape, read_shape
 from protocol.launch import DType
 from tests.helpers.drive_runner import engine_config
@@ -51,22 +50,28 @@ def test_a_default_cache_leaves_most_memory_free(shape: ModelShape) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "native", "expected"),
+    ("asked", "native", "packs", "expected"),
     [
-        ("auto", False, ("float32", torch.float32, torch.float32)),
-        ("auto", True, ("bfloat16", torch.bfloat16, torch.bfloat16)),
-        ("bfloat16", False, ("bfloat16", torch.float32, torch.bfloat16)),
-        ("float16", False, ("float16", torch.float32, torch.float32)),
-        ("float32", True, ("float32", torch.float32, torch.float32)),
+        ("auto", False, False, ("float32", torch.float32, torch.float32, False)),
+        ("auto", False, True, ("bfloat16", torch.float32, torch.bfloat16, True)),
+        ("auto", True, True, ("bfloat16", torch.bfloat16, torch.bfloat16, False)),
+        ("bfloat16", False, True, ("bfloat16", torch.float32, torch.bfloat16, True)),
+        ("bfloat16", False, False, ("bfloat16", torch.float32, torch.bfloat16, False)),
+        ("float16", False, True, ("float16", torch.float32, torch.float32, True)),
+        ("float32", True, True, ("float32", torch.float32, torch.float32, False)),
     ],
 )
 def test_types_on_cpus_with_and_without_sixteen_bit_products(
-    monkeypatch: pytest.MonkeyPatch, asked: DType, native: bool, expected: tuple[str, torch.dtype, torch.dtype]
+    monkeypatch: pytest.MonkeyPatch,
+    asked: DType,
+    native: bool,
+    packs: bool,
+    expected: tuple[str, torch.dtype, torch.dtype, bool],
 ) -> None:
     monkeypatch.setattr(precision_module, "_cpu_multiplies", lambda dtype: native)
+    monkeypatch.setattr(precision_module, "can_pack_half", lambda: packs)
     chosen = choose_precision(asked, "bfloat16", CPU)
-    assert (chosen.name, chosen.compute, chosen.cache) == expected
-    assert chosen.packed == (asked != "auto" and not native and can_pack_half())
+    assert (chosen.name, chosen.compute, chosen.cache, chosen.packed) == expected
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
