@@ -62,8 +62,8 @@ class Collector:
             self._scheduler.fail(row)
         # before a row that ends at once leaves: its prompt blocks are published by their chunk
         prompt_logprobs = self._finish_chunks(step, result) if step.chunks else []
-        self._accept(where, tokens, pick(step.positions))
-        finishes = self._finishes(where, tokens)
+        known = self._accept(where, tokens, pick(step.positions))
+        finishes = self._finishes(where, tokens, known)
         logprobs, widths = self._logprobs(result.logprobs, accepted, step.slots)
         started = list(self._started(step))
         ended = self._rows_at(where[finishes != Finish.RUNNING])
@@ -90,12 +90,15 @@ class Collector:
             if not chunk.samples and _is_placed(chunk.row):
                 self._slots.num_in_flight[chunk.row.slot] -= 1
 
-    def _accept(self, where: Int32s, tokens: Int32s, positions: Int32s) -> None:
+    def _accept(self, where: Int32s, tokens: Int32s, positions: Int32s) -> Int32s:
+        """Answers how many tokens of each row are known now. The one drawn comes next after the one at `positions`."""
         slots = self._slots
-        known = slots.num_known[where]
-        slots.tokens[where, known] = tokens
-        slots.num_known[where] = known + 1
-        slots.num_collected[where] = positions + 1  # for rows without blocks, preempted ones, it means nothing
+        collected = positions + np.int32(1)
+        known: Int32s = collected + np.int32(1)
+        slots.tokens[where, collected] = tokens
+        slots.num_known[where] = known
+        slots.num_collected[where] = collected  # for rows without blocks, preempted ones, it means nothing
+        return known
 
     def _finish_chunks(self, step: LaunchedStep, result: StepResult) -> list[tuple[Row, PromptLogprobRows]]:
         for chunk in step.chunks:
@@ -108,12 +111,12 @@ class Collector:
         rows = ((step.chunks[found.chunk].row, found) for found in result.prompt_logprobs)
         return [(row, found) for row, found in rows if _is_placed(row)]
 
-    def _finishes(self, where: Int32s, tokens: Int32s) -> FinishCodes:
+    def _finishes(self, where: Int32s, tokens: Int32s, known: Int32s) -> FinishCodes:
         slots = self._slots
-        known = slots.num_known[where]
         finishes = (known >= slots.max_total[where]) * np.uint8(Finish.LENGTH)
-        hit = (slots.stop_ids[where] == tokens[:, None]).any(axis=1) & (known > slots.min_total[where])
-        if hit.any():
+        stops = slots.stop_ids.take(where, axis=0) == tokens[:, None]
+        if stops.any():  # over the whole first: in most steps nobody stops, and by rows it costs several times as much
+            hit = stops.any(axis=1) & (known > slots.min_total[where])
             is_eos = np.isin(tokens, self._eos_ids)
             finishes[hit] = np.where(is_eos, np.uint8(Finish.EOS), np.uint8(Finish.STOP_TOKEN))[hit]
         return finishes

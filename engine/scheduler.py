@@ -231,7 +231,7 @@ class Scheduler:
         positions = slots.num_launched[decode.slots]
         work = chunk_arrays(chunks) if chunks else NO_CHUNKS
         batch = scheduled_batch(self._step, decode, positions, work, setups, growths)
-        slots.num_launched[decode.slots] += 1
+        slots.num_launched[decode.slots] = positions + np.int32(1)
         slots.num_in_flight[decode.slots] += 1
         decode.steps_left -= 1
         if not chunks:

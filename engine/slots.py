@@ -113,5 +113,6 @@ class Slots:
         for slot in taken:
             row = self.rows[slot]
             assert row is not None and row.slot == slot and self.uid[slot] == row.uid, "slot and row differ"
+            assert self.num_collected[slot] < self.num_known[slot] <= self.max_total[slot], "counts out of order"
             assert self.num_collected[slot] <= self.num_launched[slot] < self.max_total[slot], "counts out of order"
         assert (self.uid[self._free] == FREE).all(), "a free slot has a uid"

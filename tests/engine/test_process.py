@@ -193,7 +193,8 @@ def test_messages_that_its_supervisor_never_read_do_not_make_its_end_an_error(tm
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
 def test_stop_while_torch_is_imported(tmp_path: Path, after_s: float) -> None:
     with EngineProcess(tmp_path, "imports-torch") as engine:
-        assert isinstance(engine.say(), PhaseDone)
+        said = engine.say()
+        assert isinstance(said, PhaseDone), engine.end()
         time.sleep(after_s)
         send_control(engine.control, Stop())
         began = time.monotonic()
