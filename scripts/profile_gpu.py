@@ -7,6 +7,9 @@ spends in `GpuRunner.launch` while the GPU is behind; `step` is launch and colle
 """
 
 import argparse
+import cProfile
+import io
+import pstats
 import time
 from collections import Counter
 
@@ -88,6 +91,21 @@ def loop_ms(runner: GpuRunner, num_rows: int, context: int, count: int = 100) ->
     return in_launch / count * 1e3, (time.perf_counter() - started) / count * 1e3
 
 
+def launch_profile(runner: GpuRunner, num_rows: int, context: int, most: int) -> None:
+    """What the CPU does in `launch`."""
+    profile = cProfile.Profile()
+    for turn in range(60):
+        profile.enable()
+        runner.launch(decode_batch(num_rows, context + 110 + turn))
+        profile.disable()
+        if turn:
+            runner.collect()
+    runner.collect()
+    lines = io.StringIO()
+    pstats.Stats(profile, stream=lines).sort_stats("tottime").print_stats(most)
+    print("\n".join(line[:130] for line in lines.getvalue().splitlines()[6:] if line.strip()))
+
+
 def kernels(runner: GpuRunner, num_rows: int, most: int) -> None:
     """The kernels of one step by their total time."""
     found = runner._graphs.find(num_rows)
@@ -124,7 +142,7 @@ def main() -> None:
     sizes = [int(text) for text in args.rows.split(",")]
     config = engine_config(
         args.model, device="cuda", dtype="bfloat16", load_format="dummy", max_num_seqs=max(sizes),
-        max_num_batched_tokens=8192, kv_cache_memory_bytes=20 * 2**30, max_model_len=16384,
+        max_num_batched_tokens=8192, kv_cache_memory_bytes=40 * 2**30, max_model_len=16384,
     )  # fmt: skip
     first = start(config)
     for num_rows in sizes:
@@ -141,6 +159,7 @@ def main() -> None:
             flush=True,
         )
         kernels(runner, num_rows, args.kernels)
+        launch_profile(runner, num_rows, args.context, args.kernels)
 
 
 if __name__ == "__main__":

@@ -41,17 +41,17 @@ _RESULT_TURNS = 3
 class _Out:
     """A launched step: its results on their way to pinned memory."""
 
-    tokens: Int32s  # [2, S] a view of pinned memory: ids, and 1 where a row failed
+    tokens: Int32s  # [S, 2] a view of pinned memory: ids, and 1 where a row failed
     copied: torch.cuda.Event
     logprobs: DrawnLogprobs | None
     prompt_logprobs: list[PromptLogprobs]
 
     def to_host(self) -> StepResult:
         self.copied.synchronize()
-        tokens = self.tokens.copy()
+        tokens = self.tokens
         return StepResult(
-            tokens=tokens[0],
-            failed=tokens[1] != 0,
+            tokens=tokens[:, 0].copy(),
+            failed=tokens[:, 1] != 0,
             logprobs=None if self.logprobs is None else self.logprobs.to_host(),
             prompt_logprobs=[part.to_host() for part in self.prompt_logprobs],
         )
@@ -76,7 +76,8 @@ class GpuRunner:
             self._staging = Staging(fixed=2 * most, free=_FREE_NUMBERS, device=self._device)
             self._slots, self._positions = self._staging.device[: 2 * most].view(2, most)
             self._logits = torch.empty(most, shape.vocab_size, dtype=dtype, device=self._device)
-            self._drawn = torch.zeros(2, most, dtype=torch.int32, device=self._device)
+            # [S, 2], so that what is sent of it is one run: a copy of anything else would wait for the device
+            self._drawn = torch.zeros(most, 2, dtype=torch.int32, device=self._device)
             self._scratch = decode_scratch(
                 max_rows=most,
                 max_programs=max(config.programs for _, config in DECODE),
@@ -86,7 +87,7 @@ class GpuRunner:
                 device=self._device,
             )
             self._slots.fill_(-1)
-        self._pinned = [torch.zeros(2, most, dtype=torch.int32, pin_memory=True) for _ in range(_RESULT_TURNS)]
+        self._pinned = [torch.zeros(most, 2, dtype=torch.int32, pin_memory=True) for _ in range(_RESULT_TURNS)]
         self._turn = 0
         self._launched: deque[_Out] = deque()
         self._graphs = DecodeGraphs(most, self._forward_rows, self._draw_greedy, self._draw_random)
@@ -202,8 +203,8 @@ class GpuRunner:
 
     def _keep_drawn(self, tokens: Tensor, failed: Tensor, slots: Tensor, positions: Tensor) -> None:
         remember(self._tables.history, slots, positions, tokens)
-        self._drawn[0, : len(tokens)] = tokens
-        self._drawn[1, : len(tokens)] = failed
+        self._drawn[: len(tokens), 0] = tokens
+        self._drawn[: len(tokens), 1] = failed
 
     # --- steps with prompt chunks ------------------------------------------------------------------------------------
 
@@ -285,16 +286,16 @@ class GpuRunner:
     ) -> _Out:
         drawn = self._sampler.draw(logits, slots, positions)
         self._tables.write(slots, positions, drawn.tokens)
-        self._drawn[0, : len(slots)] = drawn.tokens
-        self._drawn[1, : len(slots)] = drawn.failed
+        self._drawn[: len(slots), 0] = drawn.tokens
+        self._drawn[: len(slots), 1] = drawn.failed
         return self._send_out(len(slots), prompt_logprobs, drawn.logprobs)
 
     def _send_out(
         self, count: int, prompt_logprobs: list[PromptLogprobs] | None = None, logprobs: DrawnLogprobs | None = None
     ) -> _Out:
         self._turn = (self._turn + 1) % _RESULT_TURNS
-        pinned = self._pinned[self._turn][:, :count]
-        pinned.copy_(self._drawn[:, :count], non_blocking=True)
+        pinned = self._pinned[self._turn][:count]
+        pinned.copy_(self._drawn[:count], non_blocking=True)
         copied = torch.cuda.Event()
         copied.record()
         return _Out(tokens=pinned.numpy(), copied=copied, logprobs=logprobs, prompt_logprobs=prompt_logprobs or [])
