@@ -1,13 +1,16 @@
 """What a mailbox does with peers that stop reading, go, flood, lie about themselves or speak another version."""
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import zmq
 
 from engine.mailbox import Mailbox, Peer
 from protocol.codec import decode_from_engine, encode
 from protocol.messages import PROTOCOL_VERSION, Abort, EngineReady, Heartbeat, Hello, ModelFacts, Submit, Welcome
-from protocol.sockets import new_identity
+from protocol.sockets import bind_router, connect_dealer, new_identity
 from tests.helpers.fake_router import FakeRouter
 
 EPOCH = 5
@@ -174,3 +177,41 @@ def test_garbage_of_strangers_is_not_remembered() -> None:
     assert not box.mailbox.peers
     assert not box.mailbox._by_identity
     assert not box.mailbox._ended
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[zmq.Socket[bytes]]]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+def test_a_peer_that_stops_reading_is_ended_by_a_real_socket(
+    context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path
+) -> None:
+    address = f"ipc://{tmp_path}/e.sock"
+    router = bind_router(context, address)
+    ended: list[Peer] = []
+    mailbox = Mailbox(router, epoch=EPOCH, welcome=WELCOME, on_peer_end=ended.append)
+    mailbox.announce_ready(READY)
+    deaf, listening = (connect_dealer(context, address, place) for place in range(2))
+    for dealer in (deaf, listening):
+        dealer.send(encode(HELLO))
+    deadline = time.monotonic() + 5
+    while len(mailbox.peers) < 2:
+        assert time.monotonic() < deadline
+        mailbox.take(lambda *_: None)
+    num_sent = 0
+    while not ended:
+        assert num_sent < 100_000
+        for peer in list(mailbox.peers.values()):
+            mailbox.send(peer, BEAT)
+        num_sent += 1
+        while listening.poll(0):
+            listening.recv_multipart()
+    assert [peer.place for peer in ended] == [0]
+    assert [peer.place for peer in mailbox.peers.values()] == [1]
+    mailbox.send(next(iter(mailbox.peers.values())), BEAT)
+    assert listening.poll(1000)
+    for socket in (router, deaf, listening):
+        socket.close(linger=0)
