@@ -149,8 +149,8 @@ def rotary_cases() -> Iterator[Case]:
         Choice(
             label=f"heads {config.size}x{config.warps}",
             module=rotary_triton,
-            name="rotary_config",
-            value=lambda num_tokens, c=config: c,
+            name="ROTARY",
+            value=config,
         )
         for config in configs
     ]

@@ -111,6 +111,7 @@ def decode_attention(
         DIM=head_dim,
         DIM_PAD=triton.next_power_of_2(head_dim),
         TILE=config.tile,
+        PARTS=config.parts,
         num_warps=config.warps,
         num_stages=config.stages,
     )

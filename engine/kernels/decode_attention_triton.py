@@ -86,6 +86,7 @@ def decode(
     DIM: tl.constexpr,
     DIM_PAD: tl.constexpr,
     TILE: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     HEADS: tl.constexpr = KV_HEADS * SHARED
     M: tl.constexpr = max(SHARED_PAD, 16)  # the least that a matrix product takes
@@ -144,7 +145,7 @@ def decode(
     arrived = tl.atomic_add(arrivals + row * KV_HEADS + kv_head, 1, sem="acq_rel", scope="gpu")
     if arrived == count - 1:
         tl.store(arrivals + row * KV_HEADS + kv_head, 0)
-        _add_up(out, parts, weights, row, first, count, kv_head, HEADS, SHARED, SHARED_PAD, DIM, DIM_PAD)
+        _add_up(out, parts, weights, row, first, count, kv_head, HEADS, SHARED, SHARED_PAD, DIM, DIM_PAD, PARTS)
 
 
 @triton.jit
@@ -161,17 +162,17 @@ def _add_up(
     SHARED_PAD: tl.constexpr,
     DIM: tl.constexpr,
     DIM_PAD: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """The parts of one row and kv head, in their order, into out."""
-    TURN: tl.constexpr = 8
     shared = tl.arange(0, SHARED_PAD)
     head = kv_head * SHARED + tl.minimum(shared, SHARED - 1)  # padding repeats the last head
     dim = tl.arange(0, DIM_PAD)
     top = tl.full([SHARED_PAD], float("-inf"), tl.float32)
     total = tl.zeros([SHARED_PAD], tl.float32)
     acc = tl.zeros([SHARED_PAD, DIM_PAD], tl.float32)
-    for at in range(0, count, TURN):
-        place = at + tl.arange(0, TURN)
+    for at in range(0, count, PARTS):
+        place = at + tl.arange(0, PARTS)
         there = place < count
         part = (first + place).to(tl.int64)[:, None] * HEADS + head[None, :]
         weight = tl.load(weights + part, mask=there[:, None], other=float("-inf"))

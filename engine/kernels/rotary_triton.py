@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from engine.kernels.rotary import HeadLayout, HeadNorms
-from engine.kernels.tuning import rotary_config
+from engine.kernels.tuning import ROTARY
 
 
 def rotate_and_store(
@@ -32,8 +32,7 @@ def rotate_and_store(
         return q
     q_weight, k_weight, eps = (cos, cos, 0.0) if norms is None else norms
     num_heads = heads.num_heads + 2 * heads.num_kv_heads
-    config = rotary_config(num_tokens=len(qkv))
-    _rotate_and_store_kernel[(len(qkv), triton.cdiv(num_heads, config.size))](
+    _rotate_and_store_kernel[(len(qkv), triton.cdiv(num_heads, ROTARY.size))](
         qkv,
         cos,
         sin,
@@ -48,10 +47,10 @@ def rotate_and_store(
         KV_HEADS=heads.num_kv_heads,
         DIM=heads.head_dim,
         HALF_BLOCK=triton.next_power_of_2(heads.head_dim // 2),
-        HEADS=config.size,
+        HEADS=ROTARY.size,
         NORM=norms is not None,
         LARGEST=torch.finfo(cache.dtype).max,
-        num_warps=config.warps,
+        num_warps=ROTARY.warps,
     )
     return q
 

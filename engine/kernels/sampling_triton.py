@@ -3,12 +3,13 @@
     weigh    every run of 64 logits: its maximum and the sum of its weights     one pass over the logits
     choose   greedy and unfiltered rows are done; for filtered ones the runs    maxima and sums only
              with the largest maxima, which hold every logit from a floor up
-    filter   top_k, top_p, min_p among these, then the race; done, unless       at most FILTER_RUNS runs a row
-             the threshold lies below the floor
-    search   the same over the whole row, for rows that are still not done      a pass for each halving
+    filter   top_k, top_p, min_p among these, then the race; done, unless       at most half of FILTER_RUNS
+             they are more, or the threshold lies below the floor
+    search   filter again where they were more; the same over the whole row,    a pass for each three keys
+             for rows that are still not done                                    that may be the threshold
 
-Thresholds are found by halving over logits as integers: nothing is sorted, and every shape is fixed by [S, V], so that
-a CUDA graph can hold it all.
+Thresholds are found by narrowing over logits as integers: nothing is sorted, and every shape is fixed by [S, V], so
+that a CUDA graph can hold it all.
 """
 
 # A kernel's arguments have no Python types: Triton compiles it for what it is called with.
@@ -31,7 +32,7 @@ _RUN = tl.constexpr(RUN)
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN_2 = tl.constexpr(0.6931471805599453)
 _NONE = tl.constexpr(2147483647)
-_DONE, _FILTER, _SEARCH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+_DONE, _FILTER, _FILTER_WIDE, _SEARCH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 
 _SHIFTS = {torch.float32: 0, torch.bfloat16: 16, torch.float16: 13}
 
@@ -45,6 +46,7 @@ class _Scratch:
     runs: Tensor  # [S, FILTER_RUNS] int32
     num_runs: Tensor  # [S] int32
     floors: Tensor  # [S] int32: every logit whose key reaches it is in one of the runs
+    tops: Tensor  # [S] float32: each row's largest logit
     masses: Tensor  # [S] float32: of the row, in weights relative to its largest logit's
     stages: Tensor  # [S] int32: which launch has the row to do next
 
@@ -71,16 +73,17 @@ def sample(logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotPar
     )  # fmt: skip
     row = (logits, logits.stride(0), slots, p.temperature, p.top_k, p.top_p, p.min_p, *of_rows, tokens)
     _choose[(num_rows,)](
-        *row, failed, s.maxima, s.sums, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, NUM_RUNS=num_runs,
-        BLOCK=triton.next_power_of_2(num_runs), CANDIDATES=FILTER_RUNS.size, SHIFT=shift, num_warps=CHOOSE_RUNS_WARPS,
+        *row, failed, s.maxima, s.sums, s.runs, s.num_runs, s.floors, s.tops, s.masses, s.stages, SIZE=size,
+        NUM_RUNS=num_runs, BLOCK=triton.next_power_of_2(num_runs), CANDIDATES=FILTER_RUNS.size, SHIFT=shift, num_warps=CHOOSE_RUNS_WARPS,
     )  # fmt: skip
     _filter[(num_rows,)](
         *row, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, CANDIDATES=FILTER_RUNS.size, SHIFT=shift,
         num_warps=FILTER_RUNS.warps,
     )  # fmt: skip
     _search[(num_rows,)](
-        *row, s.floors, s.masses, s.stages, SIZE=size, RUNS=SEARCH_RUNS.size, SHIFT=shift, num_warps=SEARCH_RUNS.warps
-    )
+        *row, s.runs, s.num_runs, s.floors, s.tops, s.masses, s.stages, SIZE=size, CANDIDATES=FILTER_RUNS.size,
+        RUNS=SEARCH_RUNS.size, SHIFT=shift, num_warps=SEARCH_RUNS.warps,
+    )  # fmt: skip
     return tokens, failed.view(torch.bool)
 
 
@@ -94,6 +97,7 @@ def _allocate(num_rows: int, num_runs: int, device: torch.device) -> _Scratch:
         runs=numbers(num_rows, FILTER_RUNS.size, dtype=torch.int32),
         num_runs=numbers(num_rows, dtype=torch.int32),
         floors=numbers(num_rows, dtype=torch.int32),
+        tops=numbers(num_rows, dtype=torch.float32),
         masses=numbers(num_rows, dtype=torch.float32),
         stages=numbers(num_rows, dtype=torch.int32),
     )
@@ -132,6 +136,7 @@ def _choose(
     chosen,
     num_chosen,
     floors,
+    all_tops,
     masses,
     stages,
     SIZE: tl.constexpr,
@@ -166,20 +171,22 @@ def _choose(
             floor = tl.min(tl.where(inside, keys, _NONE), 0).to(tl.int64)
             if NUM_RUNS > CANDIDATES:
                 # Above the largest key that more runs reach than there is room for: equals of it stay out together.
-                floor = least_kept(
-                    keys, tl.where(inside, 1.0, 0.0), CANDIDATES + 1.0, floor, ordered(top, SHIFT).to(tl.int64)
-                )
+                few = (top_k > 0) & (top_k <= CANDIDATES // 2)
+                room = tl.where(few, CANDIDATES // 2, CANDIDATES) + 1.0
+                floor = least_kept(keys, tl.where(inside, 1.0, 0.0), room, floor, ordered(top, SHIFT).to(tl.int64))
                 floor += 1
             else:
                 floor = ordered(tl.full([], -float("inf"), tl.float32), SHIFT).to(tl.int64)
             reached = inside & (keys >= floor.to(tl.int32))
             places = tl.cumsum(reached.to(tl.int32), 0) - 1
             tl.store(chosen + row * CANDIDATES + places, runs, mask=reached)
-            tl.store(num_chosen + row, tl.sum(reached.to(tl.int32), 0))
+            count = tl.sum(reached.to(tl.int32), 0)
+            tl.store(num_chosen + row, count)
             tl.store(floors + row, floor.to(tl.int32))
+            tl.store(all_tops + row, top)
             factor = _LOG2_E / temperature
             tl.store(masses + row, tl.sum(totals * tl.exp2((tops - top) * factor), 0))
-            tl.store(stages + row, _FILTER)
+            tl.store(stages + row, tl.where(count > CANDIDATES // 2, _FILTER_WIDE, _FILTER))
         else:
             key = row_key(tl.load(seeds + slot), tl.load(positions + row))
             weights = _log_weights(tops, totals, temperature) + run_noise(key, runs)
@@ -220,11 +227,41 @@ def _filter(
     row = tl.program_id(0)
     if tl.load(stages + row) != _FILTER:
         return
+    resolved = _filter_among(
+        row, logits, row_stride, slots, temperatures, top_ks, top_ps, min_ps, seeds, positions, tokens,
+        chosen, num_chosen, floors, masses, SIZE, CANDIDATES // 2, CANDIDATES, SHIFT,
+    )  # fmt: skip
+    tl.store(stages + row, tl.where(resolved, _DONE, _SEARCH))
+
+
+@triton.jit
+def _filter_among(
+    row,
+    logits,
+    row_stride,
+    slots,
+    temperatures,
+    top_ks,
+    top_ps,
+    min_ps,
+    seeds,
+    positions,
+    tokens,
+    chosen,
+    num_chosen,
+    floors,
+    masses,
+    SIZE: tl.constexpr,
+    LANES: tl.constexpr,
+    CANDIDATES: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    """The row's filters and its race among its chosen runs, at most LANES; False: its threshold lies below them."""
     slot = tl.load(slots + row)
     temperature = tl.load(temperatures + slot)
     factor = _LOG2_E / temperature
     line = logits + row.to(tl.int64) * row_stride
-    lanes = tl.arange(0, CANDIDATES)
+    lanes = tl.arange(0, LANES)
     present = lanes < tl.load(num_chosen + row)
     runs = tl.load(chosen + row * CANDIDATES + lanes, mask=present, other=0)
     values = _load_runs(line, runs, present, SIZE)
@@ -233,7 +270,8 @@ def _filter(
     keys, top_key = ordered(values, SHIFT), ordered(top, SHIFT).to(tl.int64)
     weights = tl.exp2((values - top) * factor)
     top_k, top_p, min_p = tl.load(top_ks + slot), tl.load(top_ps + slot), tl.load(min_ps + slot)
-    bound, mass, resolved = floor, tl.load(masses + row), True
+    bound, mass = floor, tl.load(masses + row)
+    resolved = floor == floor
     by_count = (top_k > 0) & (top_k < SIZE)
     if by_count:
         there = (values > -float("inf")).to(tl.float32)
@@ -257,8 +295,7 @@ def _filter(
         winner = tl.min(tl.where(raced == best, runs, _NONE), 0)
         token = _race_in_run(line, winner, SIZE, temperature, value_of(bound, SHIFT), key)
         tl.store(tokens + row, token)
-    else:
-        tl.store(stages + row, _SEARCH)
+    return resolved
 
 
 @triton.jit
@@ -273,53 +310,75 @@ def _search(
     seeds,
     positions,
     tokens,
+    chosen,
+    num_chosen,
     floors,
+    tops,
     masses,
     stages,
     SIZE: tl.constexpr,
+    CANDIDATES: tl.constexpr,
     RUNS: tl.constexpr,
     SHIFT: tl.constexpr,
 ):
     row = tl.program_id(0)
-    if tl.load(stages + row) != _SEARCH:
+    stage = tl.load(stages + row)
+    if stage == _DONE:
         return
+    if stage == _FILTER_WIDE:
+        resolved = _filter_among(
+            row, logits, row_stride, slots, temperatures, top_ks, top_ps, min_ps, seeds, positions, tokens,
+            chosen, num_chosen, floors, masses, SIZE, CANDIDATES, CANDIDATES, SHIFT,
+        )  # fmt: skip
+        stage = tl.where(resolved, _DONE, _SEARCH)
+    if stage == _SEARCH:
+        _search_all(
+            row, logits, row_stride, slots, temperatures, top_ks, top_ps, min_ps, seeds, positions, tokens, tops,
+            masses, SIZE, RUNS, SHIFT,
+        )  # fmt: skip
+
+
+@triton.jit
+def _search_all(
+    row,
+    logits,
+    row_stride,
+    slots,
+    temperatures,
+    top_ks,
+    top_ps,
+    min_ps,
+    seeds,
+    positions,
+    tokens,
+    tops,
+    masses,
+    SIZE: tl.constexpr,
+    RUNS: tl.constexpr,
+    SHIFT: tl.constexpr,
+):
+    """The row's filters and its race among all logits."""
     slot = tl.load(slots + row)
     temperature = tl.load(temperatures + slot)
     factor = _LOG2_E / temperature
     line = logits + row.to(tl.int64) * row_stride
     top_k, top_p, min_p = tl.load(top_ks + slot), tl.load(top_ps + slot), tl.load(min_ps + slot)
-    top = _row_top(line, SIZE, RUNS)
+    top = tl.load(tops + row)
     high = ordered(top, SHIFT).to(tl.int64)
     bound = ordered_up(tl.full([], -3.4028234663852886e38, tl.float32), SHIFT)
     mass = tl.load(masses + row)
     if (top_k > 0) & (top_k < SIZE):
-        wanted = top_k.to(tl.float32)
-        low = bound
-        upper = high
-        while low < upper:
-            middle = low + ((upper - low + 1) >> 1)
-            enough = _row_amount(line, SIZE, middle, top, factor, RUNS, SHIFT, True) >= wanted
-            low = tl.where(enough, middle, low)
-            upper = tl.where(enough, upper, middle - 1)
-        bound = low
-        mass = _row_amount(line, SIZE, bound, top, factor, RUNS, SHIFT, False)
+        bound = _row_bound(line, SIZE, top_k.to(tl.float32), bound, high, top, top, top, factor, RUNS, SHIFT, True)
+        mass, _, _ = _row_amounts(line, SIZE, bound, bound, bound, top, factor, RUNS, SHIFT, False)
     if top_p < 1.0:
         # Below this the whole vocabulary would weigh less than what top_p leaves out.
         least = top + temperature * tl.log(0.5 * (1.0 - top_p) / SIZE)
         low = tl.maximum(bound, ordered(least, SHIFT).to(tl.int64))
-        upper = high
-        wanted_mass = top_p * mass
-        passes = 0
-        while low < upper:
-            # Halving the values first: half of all integers stand for magnitudes below 1.
-            middle = ordered(0.5 * (value_of(low, SHIFT) + value_of(upper, SHIFT)), SHIFT).to(tl.int64)
-            middle = tl.where(passes < 12, middle, low + ((upper - low + 1) >> 1))
-            middle = tl.minimum(tl.maximum(middle, low + 1), upper)
-            enough = _row_amount(line, SIZE, middle, top, factor, RUNS, SHIFT, False) >= wanted_mass
-            low = tl.where(enough, middle, low)
-            upper = tl.where(enough, upper, middle - 1)
-            passes += 1
-        bound = low
+        likely = _likely_bound(line, SIZE, (1.0 - top_p) * mass, low, high, top, factor, RUNS, SHIFT)
+        spread = 0.05 * temperature
+        bound = _row_bound(
+            line, SIZE, top_p * mass, low, high, likely - spread, likely + spread, top, factor, RUNS, SHIFT, False
+        )
     if min_p > 0.0:
         bound = tl.maximum(bound, ordered_up(top + temperature * tl.log(min_p), SHIFT))
     key = row_key(tl.load(seeds + slot), tl.load(positions + row))
@@ -378,23 +437,71 @@ def _race_in_run(line, run, SIZE: tl.constexpr, temperature, least, key):
 
 
 @triton.jit
-def _row_top(line, SIZE: tl.constexpr, RUNS: tl.constexpr):
-    top = tl.full([RUNS], -float("inf"), tl.float32)
-    for start in range(0, SIZE, RUNS * _RUN):
-        runs = start // _RUN + tl.arange(0, RUNS)
-        top = tl.maximum(top, tl.max(_load_runs(line, runs, runs * _RUN < SIZE, SIZE), 1))
-    return tl.max(top, 0)
+def _likely_bound(line, SIZE: tl.constexpr, left_out, low, high, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr):
+    """About the logit below which the row weighs `left_out`, from runs that stand evenly in it: the tail is many."""
+    EVERY: tl.constexpr = max(1, SIZE // (RUNS * _RUN))
+    values = _load_runs(line, tl.arange(0, RUNS) * EVERY, tl.arange(0, RUNS) * (EVERY * _RUN) < SIZE, SIZE)
+    values = tl.where(values >= value_of(low, SHIFT), values, -float("inf"))
+    keys, weights = ordered(values, SHIFT), tl.exp2((values - top) * factor)
+    above = tl.sum(weights) - left_out / EVERY
+    return value_of(least_kept(keys, weights, above, low, high), SHIFT)
 
 
 @triton.jit
-def _row_amount(
-    line, SIZE: tl.constexpr, least, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr, COUNT: tl.constexpr
+def _row_bound(
+    line,
+    SIZE: tl.constexpr,
+    wanted,
+    low,
+    high,
+    first,
+    last,
+    top,
+    factor,
+    RUNS: tl.constexpr,
+    SHIFT: tl.constexpr,
+    COUNT: tl.constexpr,
 ):
-    """How many logits of the row reach a key, or their weight."""
-    amounts = tl.zeros([RUNS, _RUN], tl.float32)
+    """The largest key in [low, high] from which upwards there are `wanted` logits, or weighs so much; low if none does.
+
+    Every pass over the row tries three keys; for weights at first those of `first`, `last` and the value between them.
+    """
+    passes = 0
+    while low < high:
+        # For weights values first: half of all integers stand for magnitudes below 1.
+        if passes > 0:
+            first = 0.75 * value_of(low, SHIFT) + 0.25 * value_of(high, SHIFT)
+            last = 0.25 * value_of(low, SHIFT) + 0.75 * value_of(high, SHIFT)
+        a = ordered(first, SHIFT).to(tl.int64)
+        b = ordered(0.5 * first + 0.5 * last, SHIFT).to(tl.int64)
+        c = ordered(last, SHIFT).to(tl.int64)
+        if (passes > 5) | COUNT:
+            a, b, c = low + ((high - low) >> 2), low + ((high - low) >> 1), high - ((high - low) >> 2)
+        a = tl.minimum(tl.maximum(a, low + 1), high)
+        b = tl.minimum(tl.maximum(b, a), high)
+        c = tl.minimum(tl.maximum(c, b), high)
+        of_a, of_b, of_c = _row_amounts(line, SIZE, a, b, c, top, factor, RUNS, SHIFT, COUNT)
+        next_high = tl.where(of_a < wanted, a - 1, tl.where(of_b < wanted, b - 1, tl.where(of_c < wanted, c - 1, high)))
+        low = tl.where(of_c >= wanted, c, tl.where(of_b >= wanted, b, tl.where(of_a >= wanted, a, low)))
+        high = next_high
+        passes += 1
+    return low
+
+
+@triton.jit
+def _row_amounts(
+    line, SIZE: tl.constexpr, a, b, c, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr, COUNT: tl.constexpr
+):
+    """How many logits of the row reach each of three keys, or their weight."""
+    least_a, least_b, least_c = value_of(a, SHIFT), value_of(b, SHIFT), value_of(c, SHIFT)
+    of_a = tl.zeros([RUNS, _RUN], tl.float32)
+    of_b = tl.zeros([RUNS, _RUN], tl.float32)
+    of_c = tl.zeros([RUNS, _RUN], tl.float32)
     for start in range(0, SIZE, RUNS * _RUN):
         runs = start // _RUN + tl.arange(0, RUNS)
         values = _load_runs(line, runs, runs * _RUN < SIZE, SIZE)
         weights = 1.0 if COUNT else tl.exp2((values - top) * factor)
-        amounts += tl.where(ordered(values, SHIFT) >= least.to(tl.int32), weights, 0.0)
-    return tl.sum(amounts)
+        of_a += tl.where(values >= least_a, weights, 0.0)
+        of_b += tl.where(values >= least_b, weights, 0.0)
+        of_c += tl.where(values >= least_c, weights, 0.0)
+    return tl.sum(of_a), tl.sum(of_b), tl.sum(of_c)

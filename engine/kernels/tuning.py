@@ -13,6 +13,7 @@ class DecodeConfig:
     stages: int  # one more than the turns whose loads are in flight
     programs: int  # the work of a step is cut into about this many equal shares
     min_share: int  # but no share is smaller than this many keys, a multiple of the tile
+    parts: int = 8  # of a row's shares, added up at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,13 @@ class PrefillConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LongPrefillConfig:
+    least_queries: int  # of a chunk that goes to cuDNN
+    least_pairs: int  # of queries and keys that its queries see
+    multiple: int  # of the lengths that cuDNN is called with: for each new one it builds a plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PieceConfig:
     size: int  # what one program takes at a time: elements, heads or runs
     warps: int
@@ -31,49 +39,46 @@ class PieceConfig:
 
 # (most rows, config)
 DECODE: tuple[tuple[int, DecodeConfig], ...] = (
-    (8, DecodeConfig(tile=64, warps=4, stages=3, programs=528, min_share=64)),
-    (64, DecodeConfig(tile=64, warps=4, stages=3, programs=1056, min_share=128)),
-    (1 << 30, DecodeConfig(tile=64, warps=4, stages=3, programs=4224, min_share=256)),
+    (4, DecodeConfig(tile=64, warps=2, stages=2, programs=528, min_share=64, parts=16)),
+    (8, DecodeConfig(tile=64, warps=2, stages=2, programs=528, min_share=128)),
+    (32, DecodeConfig(tile=64, warps=2, stages=2, programs=2112, min_share=256)),
+    (1 << 30, DecodeConfig(tile=64, warps=2, stages=2, programs=2112, min_share=512)),
 )
 
-# (most tokens, largest head_dim, config)
-PREFILL: tuple[tuple[int, int, PrefillConfig], ...] = (
-    (256, 128, PrefillConfig(queries=64, tile=64, warps=4, stages=3)),
-    (1 << 30, 64, PrefillConfig(queries=128, tile=128, warps=8, stages=3)),
-    (1 << 30, 128, PrefillConfig(queries=128, tile=128, warps=8, stages=2)),
-    (1 << 30, 1 << 30, PrefillConfig(queries=64, tile=32, warps=4, stages=2)),
+# (most tokens, longest chunk with its prefix, most query heads that share a kv head, largest head_dim, config)
+PREFILL: tuple[tuple[int, int, int, int, PrefillConfig], ...] = (
+    (256, 1 << 30, 1 << 30, 128, PrefillConfig(queries=64, tile=64, warps=4, stages=2)),
+    (1 << 30, 2048, 2, 128, PrefillConfig(queries=128, tile=32, warps=8, stages=3)),
+    (1 << 30, 2048, 1 << 30, 128, PrefillConfig(queries=64, tile=32, warps=4, stages=3)),
+    (1 << 30, 1 << 30, 1 << 30, 128, PrefillConfig(queries=128, tile=64, warps=8, stages=3)),
+    (1 << 30, 1 << 30, 1 << 30, 1 << 30, PrefillConfig(queries=64, tile=32, warps=4, stages=2)),
 )
+LONG_PREFILL = LongPrefillConfig(least_queries=1024, least_pairs=1 << 24, multiple=256)
 
 # (largest row, warps)
-RMS_NORM: tuple[tuple[int, int], ...] = ((1024, 2), (2048, 4), (1 << 30, 8))
-SILU_MUL = PieceConfig(size=1024, warps=4)  # elements
-# (most tokens, config): heads, a power of two
-ROTARY: tuple[tuple[int, PieceConfig], ...] = (
-    (64, PieceConfig(size=4, warps=1)),
-    (1 << 30, PieceConfig(size=16, warps=4)),
-)
+RMS_NORM: tuple[tuple[int, int], ...] = ((1024, 4), (2048, 4), (1 << 30, 8))
+SILU_MUL = PieceConfig(size=1024, warps=8)  # elements
+ROTARY = PieceConfig(size=8, warps=4)  # heads, a power of two
 
-ARGMAX = PieceConfig(size=1024, warps=4)  # logits
+ARGMAX = PieceConfig(size=2048, warps=8)  # logits
 ARGMAX_PROGRAMS = 2112  # over all rows: sixteen a multiprocessor
-WEIGH_RUNS = PieceConfig(size=16, warps=4)  # runs of 64 logits
-CHOOSE_RUNS_WARPS = 8
-# Filters look for their threshold among the tokens of so many runs before they look at all.
+WEIGH_RUNS = PieceConfig(size=32, warps=4)  # runs of 64 logits
+CHOOSE_RUNS_WARPS = 16
+# Filters look for their threshold among the tokens of so many runs before they look at all; for a top_k that so many
+# hold, among half of them.
 FILTER_RUNS = PieceConfig(size=128, warps=8)
-SEARCH_RUNS = PieceConfig(size=128, warps=16)
+SEARCH_RUNS = PieceConfig(size=128, warps=32)
 
 
 def decode_config(*, num_rows: int) -> DecodeConfig:
     return next(config for most_rows, config in DECODE if num_rows <= most_rows)
 
 
-def prefill_config(*, num_tokens: int, head_dim: int) -> PrefillConfig:
-    """For a launch of that many tokens, padding included."""
-    return next(config for most_tokens, largest, config in PREFILL if num_tokens <= most_tokens and head_dim <= largest)
+def prefill_config(*, num_tokens: int, head_dim: int, longest: int = 1 << 30, shared: int = 4) -> PrefillConfig:
+    """For a launch of that many tokens, padding included, whose longest chunk ends at that many keys."""
+    asked = (num_tokens, longest, shared, head_dim)
+    return next(row[-1] for row in PREFILL if all(number <= most for number, most in zip(asked, row[:-1], strict=True)))
 
 
 def rms_norm_warps(*, row_size: int) -> int:
     return next(warps for largest, warps in RMS_NORM if row_size <= largest)
-
-
-def rotary_config(*, num_tokens: int) -> PieceConfig:
-    return next(config for most_tokens, config in ROTARY if num_tokens <= most_tokens)

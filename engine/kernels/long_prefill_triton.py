@@ -1,0 +1,61 @@
+"""The kernels of long prefill: one puts a row's keys and values side by side, one merges attention over two halves."""
+
+# A kernel's arguments have no Python types: Triton compiles it for what it is called with.
+# ruff: noqa: ANN001, ANN201, ANN202
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit(do_not_specialize=["length"], do_not_specialize_on_alignment=["table"])
+def gather(cache, table, out, length, TOKEN: tl.constexpr, BLOCK: tl.constexpr, PIECE: tl.constexpr):
+    """Program (i, p) copies a piece of block i of the row; what lies beyond the row's keys becomes 0."""
+    index = tl.program_id(0)
+    place = tl.program_id(1) * PIECE + tl.arange(0, PIECE)
+    inside = place < BLOCK * TOKEN
+    there = inside & (index * BLOCK + place // TOKEN < length)
+    block = tl.load(table + index, mask=index * BLOCK < length, other=0).to(tl.int64)
+    values = tl.load(cache + block * (BLOCK * TOKEN) + place, mask=there, other=0.0)
+    tl.store(out + index.to(tl.int64) * (BLOCK * TOKEN) + place, values, mask=inside)
+
+
+@triton.jit(do_not_specialize=["first"])
+def merge(
+    parts_a,
+    parts_b,
+    logs_a,
+    logs_b,
+    out,
+    first,
+    token_stride_a,
+    head_stride_a,
+    token_stride_b,
+    head_stride_b,
+    log_token_stride,
+    log_head_stride,
+    HEADS: tl.constexpr,
+    HEADS_PAD: tl.constexpr,
+    DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+):
+    """Token i of out from token first + i of both parts, weighed by their sums of exponentials."""
+    token = tl.program_id(0).to(tl.int64)
+    place = token + first
+    head, dim = tl.arange(0, HEADS_PAD), tl.arange(0, DIM_PAD)
+    real = head < HEADS
+    ours = real[:, None] & (dim < DIM)[None, :]
+    of_log = place * log_token_stride + head * log_head_stride
+    log_a = tl.load(logs_a + of_log, mask=real, other=0.0)
+    log_b = tl.load(logs_b + of_log, mask=real, other=0.0)
+    share = 1.0 / (1.0 + tl.exp(log_b - log_a))
+    a = tl.load(
+        parts_a + place * token_stride_a + head[:, None] * head_stride_a + dim[None, :], mask=ours, other=0.0
+    ).to(tl.float32)
+    b = tl.load(
+        parts_b + place * token_stride_b + head[:, None] * head_stride_b + dim[None, :], mask=ours, other=0.0
+    ).to(tl.float32)
+    mixed = b + (a - b) * share[:, None]
+    tl.store(
+        out + token * (HEADS * DIM) + head[:, None] * DIM + dim[None, :], mixed.to(out.dtype.element_ty), mask=ours
+    )
