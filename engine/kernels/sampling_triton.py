@@ -74,7 +74,8 @@ def sample(logits: Tensor, slots: Tensor, positions: Tensor, parameters: SlotPar
     row = (logits, logits.stride(0), slots, p.temperature, p.top_k, p.top_p, p.min_p, *of_rows, tokens)
     _choose[(num_rows,)](
         *row, failed, s.maxima, s.sums, s.runs, s.num_runs, s.floors, s.tops, s.masses, s.stages, SIZE=size,
-        NUM_RUNS=num_runs, BLOCK=triton.next_power_of_2(num_runs), CANDIDATES=FILTER_RUNS.size, SHIFT=shift, num_warps=CHOOSE_RUNS_WARPS,
+        NUM_RUNS=num_runs, BLOCK=triton.next_power_of_2(num_runs), CANDIDATES=FILTER_RUNS.size, SHIFT=shift,
+        num_warps=CHOOSE_RUNS_WARPS,
     )  # fmt: skip
     _filter[(num_rows,)](
         *row, s.runs, s.num_runs, s.floors, s.masses, s.stages, SIZE=size, CANDIDATES=FILTER_RUNS.size, SHIFT=shift,
