@@ -1,8 +1,6 @@
 """`python -P -m engine`: one engine core, started by a supervisor that writes its `EngineConfig` to stdin."""
 
-import sys
-
-from engine.process import run
+from engine.process import main
 
 if __name__ == "__main__":
-    sys.exit(run())
+    main()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import msgspec
 import zmq
@@ -101,8 +102,20 @@ class _Load:
     error: BaseException | None = None
 
 
-def run(build: BuildRunner = _build_torch_runner) -> int:
-    """The process's main function; returns its exit status."""
+def main(build: BuildRunner = _build_torch_runner) -> NoReturn:
+    """The whole life of the process, its end included.
+
+    Python's own way out would abort where the loader thread is still inside `import torch`: told to stop, we do not
+    wait for it.
+    """
+    status = run(build)
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def run(build: BuildRunner) -> int:
+    """From the first message to the last; returns the exit status."""
     config = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineConfig)
     die_with(config.supervisor_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

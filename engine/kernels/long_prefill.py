@@ -35,7 +35,8 @@ def are_long(
     """Which chunks of `lengths` tokens, `seq_lens` keys at their end, `long_prefill` is for."""
     wide = lengths.astype(np.int64)
     pairs = wide * (seq_lens - wide) + wide * (wide + 1) // 2
-    return (lengths >= config.least_queries) & (pairs >= config.least_pairs)
+    long: npt.NDArray[np.bool_] = (lengths >= config.least_queries) & (pairs >= config.least_pairs)
+    return long
 
 
 def long_prefill(

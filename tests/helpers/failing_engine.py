@@ -7,7 +7,7 @@ import threading
 from engine.batch import Runner
 from engine.config import EnginePlan
 from engine.models.shape import ModelError, ModelShape
-from engine.process import Report, run
+from engine.process import Report, main
 from protocol.launch import EngineConfig
 
 EXIT_STATUS = 7
@@ -25,4 +25,4 @@ def build(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runn
 
 
 if __name__ == "__main__":
-    sys.exit(run(build))
+    main(build)

@@ -4,13 +4,12 @@ Its tokens are a function of seed and position (`token_at`); HEADRACE_FAKE_STEP_
 """
 
 import os
-import sys
 import time
 
 from engine.batch import Runner, ScheduledBatch
 from engine.config import EnginePlan
 from engine.models.shape import ModelShape
-from engine.process import Report, run
+from engine.process import Report, main
 from protocol.launch import EngineConfig
 from tests.helpers.fake_runner import FakeRunner
 
@@ -44,4 +43,4 @@ def build(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runn
 
 
 if __name__ == "__main__":
-    sys.exit(run(build))
+    main(build)

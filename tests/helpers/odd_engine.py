@@ -12,7 +12,7 @@ import time
 from engine.batch import Runner, ScheduledBatch
 from engine.config import EnginePlan
 from engine.models.shape import ModelShape
-from engine.process import Report, run
+from engine.process import Report, main
 from protocol.launch import EngineConfig
 from tests.helpers.fake_runner import FakeRunner
 
@@ -57,4 +57,4 @@ def build(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runn
 if __name__ == "__main__":
     _mode, _, _argument = sys.argv[1].partition("=")
     _seconds = float(_argument or 0)
-    sys.exit(run(build))
+    main(build)
