@@ -108,11 +108,11 @@ class _EventWriter:
 
     def on_delta(self, delta: Delta) -> None:
         usage = self.generations.usage if self._plan.usage_in_each_chunk else None
-        event = self._format.chunk(delta, usage)
+        opening = b""
         if not self._opened[delta.choice]:
             self._opened[delta.choice] = True
-            event = self._format.opening(delta.choice) + event
-        if event:
+            opening = self._format.opening(delta.choice)  # before the chunk, whose offsets begin where it ends
+        if event := opening + self._format.chunk(delta, usage):
             self._stream.write(event)
 
     def on_end(self) -> None:

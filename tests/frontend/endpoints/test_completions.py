@@ -82,8 +82,9 @@ def test_echo_with_logprobs_has_those_of_the_prompt(server: HttpServer) -> None:
     assert logprobs["top_logprobs"][0] is None
     assert None not in logprobs["token_logprobs"][1:]
     events = server.completion_events(prompt="ab", echo=True, logprobs=1, max_tokens=2)
-    streamed = [token for event in events[:-1] for token in event["choices"][0]["logprobs"]["tokens"]]
-    assert streamed == logprobs["tokens"]
+    streamed = [event["choices"][0]["logprobs"] for event in events[:-1]]
+    for key in ("tokens", "text_offset"):
+        assert [value for part in streamed for value in part[key]] == logprobs[key]
 
 
 def test_max_tokens_zero_with_echo_scores_the_prompt(server: HttpServer) -> None:
