@@ -20,7 +20,7 @@ import uvloop
 
 from frontend.accept import Acceptor
 from frontend.connections import Connections
-from frontend.gate import Gate
+from frontend.gate import PROBES, Gate
 from frontend.launch import ApiServerLaunch
 from frontend.load import Load
 from frontend.pulse import Pulse
@@ -109,7 +109,7 @@ class ApiServer:
         build_app = await asyncio.to_thread(_import_app)
         self._gate.app = app = build_app(self._services)
         if self._services.place == 0:
-            logger.info("routes: %s", ", ".join(sorted({route.path for route in app.routes})))
+            logger.info("routes: %s", ", ".join(sorted({route.path for route in app.routes}.union(PROBES))))
         self._say(PhaseDone(phase="routes built", seconds=time.monotonic() - started))
 
     def _note_ready(self) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from frontend.endpoints.routes import ApiRoute, api_routes
 from frontend.errors import ApiError, from_exception, unknown_path, wrong_method
+from frontend.gate import PROBES
 from frontend.openai_bodies.answers import ErrorAnswer
 from frontend.services import Services
 from headrace import __version__
@@ -59,6 +60,7 @@ class _DocumentedApp(FastAPI):
             document = super().openapi()
             _, schemas = msgspec.json.schema_components([*self._types, ErrorAnswer], ref_template=_SCHEMAS)
             document.setdefault("components", {})["schemas"] = schemas
+            document["paths"] |= {path: {"get": _openapi_of_probe(summary)} for path, summary in PROBES.items()}
         return self.openapi_schema or document
 
 
@@ -75,6 +77,11 @@ def _openapi_of(route: ApiRoute) -> dict[str, Any]:
     if route.body is not None:
         extra["requestBody"] = {"required": True, **_content_of(route.body, "")}
     return extra
+
+
+def _openapi_of_probe(summary: str) -> dict[str, Any]:
+    """The gate answers them, so they are no routes of the app."""
+    return {"summary": summary, "responses": {"200": {"description": "Yes"}, "503": _content_of(ErrorAnswer, "No")}}
 
 
 def _content_of(kind: Any, description: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ It imports no web framework, so that an API server answers before that is loaded
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from frontend.errors import ApiError, unavailable
+from frontend.errors import ApiError, unavailable, wrong_method
 from frontend.services import Services
 
 Scope = MutableMapping[str, Any]
@@ -15,6 +15,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# What each probe asks, for the docs.
+PROBES = {
+    "/livez": "Whether this process lives",
+    "/readyz": "Whether work is accepted; 503 names what is in the way",
+    "/health": "Whether the server has become ready and still works",
+    "/ping": "As /health",
+}
+_PROBE_METHODS = ("GET", "HEAD")
 # Still answered while draining: they tell how the drain goes.
 _OBSERVERS = frozenset({"/load", "/metrics", "/version"})
 
@@ -42,14 +50,20 @@ class Gate:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path in self._probes and scope["method"] in ("GET", "HEAD"):
-            await _send_error_or_ok(send, self._probes[path]())
+        if path in PROBES:
+            await self._probe(scope["method"], path, send)
         elif self.app is None:
             await _send_error_or_ok(send, unavailable("starting"))
         elif self._services.state == "draining" and path not in _OBSERVERS:
             await _send_error_or_ok(send, unavailable("draining"))
         else:
             await self.app(scope, receive, send)
+
+    async def _probe(self, method: str, path: str, send: Send) -> None:
+        if method in _PROBE_METHODS:
+            await _send_error_or_ok(send, self._probes[path]())
+        else:
+            await _send_error_or_ok(send, wrong_method(method, path), (b"allow", ", ".join(_PROBE_METHODS).encode()))
 
     def _live(self) -> None:
         """The process answers: that is all."""
@@ -67,9 +81,9 @@ class Gate:
         return None if error is None or error.code == "draining" else error
 
 
-async def _send_error_or_ok(send: Send, error: ApiError | None) -> None:
+async def _send_error_or_ok(send: Send, error: ApiError | None, *headers_beside: tuple[bytes, bytes]) -> None:
     body = b"{}" if error is None else error.body
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers_beside]
     if error is not None:
         headers += error.headers
         if error.code == "draining":

@@ -1,6 +1,6 @@
 """Writes what a GGUF file says of its model as the folder of small files that a Hugging Face model would have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -10,11 +10,18 @@ from frontend.model_files.gguf_tokenizer import build_tokenizer
 from protocol.gguf_header import GGUFHeader
 
 
-def build_folder(header: GGUFHeader, folder: Path, *, tokenizer: bool, progress: Callable[[str], None]) -> None:
-    """Make `folder`; `tokenizer=False` leaves out what another tokenizer will replace."""
+def build_folder(
+    header: GGUFHeader,
+    folder: Path,
+    *,
+    tokenizer: bool,
+    sampling: Mapping[str, object],
+    progress: Callable[[str], None],
+) -> None:
+    """Make `folder`, with `sampling` as its defaults; `tokenizer=False` leaves out what another one will replace."""
     folder.mkdir(parents=True)
     _write(folder / "config.json", build_config(header))
-    _write(folder / "generation_config.json", token_ids(header))
+    _write(folder / "generation_config.json", {**token_ids(header), **sampling})
     if tokenizer:
         if (
             header.find("tokenizer.ggml.pre", str) in (None, "default")

@@ -41,7 +41,10 @@ def resolve_model(
         weights = _folder(name, revision=revision, weights=need_weights)
     if weights.is_file():
         config_dir = run_dir / "model"
-        build_folder(read_header(weights), config_dir, progress=progress, tokenizer=tokenizer is None)
+        sampling = demo.SAMPLING if name == "demo" else {}
+        build_folder(
+            read_header(weights), config_dir, tokenizer=tokenizer is None, sampling=sampling, progress=progress
+        )
     else:
         config_dir = weights
         check_config(config_dir)

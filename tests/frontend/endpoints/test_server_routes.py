@@ -98,6 +98,7 @@ def test_the_openapi_document_has_the_bodies(server: HttpServer) -> None:
     assert answer.endswith("/ChatCompletion")
     assert "text/event-stream" in chat["responses"]["200"]["content"]
     assert [p["name"] for p in document["paths"]["/v1/models/{model_id}"]["get"]["parameters"]] == ["model_id"]
+    assert document["paths"]["/readyz"]["get"]["responses"]["503"]["content"]
     references = _references(document)
     assert all(reference.rsplit("/", 1)[1] in document["components"]["schemas"] for reference in references)
 

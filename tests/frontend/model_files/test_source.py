@@ -50,6 +50,8 @@ def test_the_demo_becomes_a_folder_like_any_other(demo_files: ModelFiles) -> Non
     }
     config = json.loads((config_dir / "config.json").read_text())
     assert (config["vocab_size"], config["hidden_size"], config["eos_token_id"]) == (49152, 576, 2)
+    sampling = json.loads((config_dir / "generation_config.json").read_text())
+    assert (sampling["temperature"], sampling["top_p"], sampling["eos_token_id"]) == (0.2, 0.9, 2)
 
 
 def test_a_local_folder_is_used_where_it_lies(folder: Path, run_dir: Path) -> None:
