@@ -20,6 +20,7 @@ from typing import NoReturn
 import msgspec
 import zmq
 
+from engine import head_start
 from engine.batch import Runner
 from engine.config import EnginePlan
 from engine.core import EngineCore
@@ -56,9 +57,11 @@ BuildRunner = Callable[[EngineConfig, ModelShape, Report], tuple[Runner, EngineP
 
 def _build_torch_runner(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runner, EnginePlan]:
     """Import torch only here, in the loader thread: it takes seconds."""
+    head_start.begin(config, report)
     started = time.monotonic()
     from engine.execution.runner import build_runner
 
+    gc.freeze()  # nothing of it will be garbage: looking for some would take a tenth of a second
     report("import torch", time.monotonic() - started)
     return build_runner(config, shape, report)
 
@@ -154,6 +157,7 @@ def _start(
 ) -> EngineCore | None:
     """From the first look at config.json to a core that can run a step; None: told to stop meanwhile."""
     _check_sizes(config)
+    gc.disable()  # importing torch makes objects that all stay: collecting between costs a tenth of its time
     try:
         shape = read_shape(config.model.config_dir)
         router = bind_router(context, config.address)
@@ -170,6 +174,7 @@ def _start(
     core = EngineCore(config, plan, runner, mailbox, board, eos_ids=shape.eos_token_ids)
     mailbox.on_peer_end = core.end_peer
     mailbox.announce_ready(_ready(config, plan))
+    gc.enable()
     gc.collect()
     gc.freeze()  # what start-up has made stays: no later collection walks it
     return core

@@ -1,19 +1,58 @@
-"""Decides the sizes of an engine from what was asked, the model's shape and the memory that is left."""
+"""Decides the sizes of an engine before anything is loaded, from what was asked, the model's shape and the device."""
 
-import psutil
 import torch
 
 from engine.config import EnginePlan
+from engine.execution.memory_plan import GIB, WEIGHTS, DeviceMemory, MemoryPlan, size
 from engine.execution.precision import Precision
+from engine.execution.prompt_logprobs import MAX_ROWS
 from engine.models.config_json import ModelError
 from engine.models.shape import ModelShape
+from engine.models.tensors import num_parameters
 from protocol.launch import EngineConfig
 
-GIB = 2**30
 MAX_DEFAULT_CPU_CACHE = 4 * GIB
 
 
-def choose_max_model_len(config: EngineConfig, shape: ModelShape) -> int:
+def make_plan(
+    config: EngineConfig, shape: ModelShape, device: torch.device, precision: Precision, memory: DeviceMemory
+) -> tuple[EnginePlan, MemoryPlan]:
+    """Raises `ModelError` where the plan asks too much, whatever is free at the moment."""
+    max_model_len = _choose_max_model_len(config, shape)
+    if device.type == "cpu":
+        parts = {WEIGHTS: num_parameters(shape) * (2 if precision.packed else precision.compute.itemsize)}
+        limit, limit_name = memory.total, "all of the machine"
+        spare = min(MAX_DEFAULT_CPU_CACHE, (memory.free - parts[WEIGHTS]) // 4)
+    else:
+        parts = _gpu_parts(config, shape, precision, max_model_len)
+        limit, limit_name = _gpu_limit(config, memory)
+        spare = limit - sum(parts.values())
+    one_block = _block_bytes(config, shape, precision)
+    num_blocks = max(0, config.kv_cache_memory_bytes or spare) // one_block
+    memory_plan = MemoryPlan(
+        device=str(device),
+        limit=limit,
+        limit_name=limit_name,
+        parts=parts,
+        kv_cache=num_blocks * one_block,
+        num_cache_tokens=num_blocks * config.block_size,
+    )
+    _check_fits(config, memory_plan)
+    _check_holds_a_request(config, memory_plan, max_model_len, one_block)
+    plan = EnginePlan(
+        device=str(device),
+        dtype=precision.name,
+        max_model_len=max_model_len,
+        block_size=config.block_size,
+        num_blocks=num_blocks,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        vocab_size=shape.vocab_size,
+    )
+    return plan, memory_plan
+
+
+def _choose_max_model_len(config: EngineConfig, shape: ModelShape) -> int:
     longest = shape.max_position_embeddings
     if config.max_model_len is None:
         return longest
@@ -24,48 +63,61 @@ def choose_max_model_len(config: EngineConfig, shape: ModelShape) -> int:
     return config.max_model_len
 
 
-def block_bytes(config: EngineConfig, shape: ModelShape, precision: Precision) -> int:
+def _block_bytes(config: EngineConfig, shape: ModelShape, precision: Precision) -> int:
     """One block's keys and values over all layers."""
     per_token = 2 * shape.num_kv_heads * shape.head_dim * precision.cache.itemsize
     return per_token * config.block_size * shape.num_layers
 
 
-def make_plan(config: EngineConfig, shape: ModelShape, device: torch.device, precision: Precision) -> EnginePlan:
-    """Call it with the weights loaded: what they take is no longer free."""
-    max_model_len = choose_max_model_len(config, shape)
-    cache_bytes = config.kv_cache_memory_bytes or _free_for_cache(config, shape, device)
-    one_block = block_bytes(config, shape, precision)
-    num_blocks = cache_bytes // one_block
-    blocks_per_row = -(-max_model_len // config.block_size)
-    if num_blocks < blocks_per_row:
-        raise ModelError(
-            f"the KV cache of {cache_bytes / GIB:.2f} GiB holds {num_blocks * config.block_size} tokens, fewer than one"
-            f" request of {max_model_len}; lower --max-model-len or raise --kv-cache-memory-bytes to"
-            f" {blocks_per_row * one_block} or --gpu-memory-utilization"
-        )
-    return EnginePlan(
-        device=str(device),
-        dtype=precision.name,
+def _gpu_parts(config: EngineConfig, shape: ModelShape, precision: Precision, max_model_len: int) -> dict[str, int]:
+    from engine.execution.gpu.footprint import GpuSizes, gpu_parts
+    from engine.execution.gpu.graphs import graph_sizes
+
+    sizes = GpuSizes(
+        itemsize=precision.compute.itemsize,
         max_model_len=max_model_len,
-        block_size=config.block_size,
-        num_blocks=num_blocks,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
-        vocab_size=shape.vocab_size,
+        block_size=config.block_size,
+        num_graph_sizes=len(graph_sizes(config.max_num_seqs)),
+        prompt_logprob_rows=min(config.max_num_batched_tokens, MAX_ROWS),
     )
+    return gpu_parts(shape, sizes)
 
 
-def _free_for_cache(config: EngineConfig, shape: ModelShape, device: torch.device) -> int:
-    if device.type == "cpu":
-        return min(MAX_DEFAULT_CPU_CACHE, psutil.virtual_memory().available // 4)
-    free, total = torch.cuda.mem_get_info(device)
-    used = total - free
-    return max(0, int(total * config.gpu_memory_utilization) - used - _workspace_bytes(config, shape))
+def _gpu_limit(config: EngineConfig, memory: DeviceMemory) -> tuple[int, str]:
+    """A KV cache that was asked for by its size may reach beyond the utilization."""
+    if config.kv_cache_memory_bytes is not None:
+        return memory.total, "all of the device"
+    share = config.gpu_memory_utilization
+    return int(memory.total * share), f"--gpu-memory-utilization {share:g} of {size(memory.total)}"
 
 
-def _workspace_bytes(config: EngineConfig, shape: ModelShape) -> int:
-    """What a step needs beside weights and cache: activations of a full token budget, some copies of the logits."""
-    widest = max(2 * shape.intermediate_size, shape.hidden_size + 2 * shape.num_kv_heads * shape.head_dim)
-    activations = config.max_num_batched_tokens * widest * 4 * 4
-    logits = config.max_num_seqs * shape.vocab_size * 4 * 6
-    return activations + logits + GIB
+def _check_fits(config: EngineConfig, plan: MemoryPlan) -> None:
+    asked = config.kv_cache_memory_bytes
+    if plan.needed <= plan.limit and (asked or sum(plan.parts.values()) < plan.limit):
+        return
+    weights = plan.parts[WEIGHTS]
+    others = sum(plan.parts.values()) - weights
+    taken = f"weights of {size(weights)}" + (f" and {size(others)} for steps" if others else "")
+    limit = f"{size(plan.limit)} ({plan.limit_name})"
+    problem = (
+        f"{taken} and --kv-cache-memory-bytes {asked} are more than {limit}"
+        if asked
+        else f"{taken} leave nothing of {limit} for a KV cache"
+    )
+    flags = ["--kv-cache-memory-bytes"] * bool(asked)
+    flags += ["--max-num-seqs", "--max-num-batched-tokens", "--max-model-len"] * bool(others)
+    lower = f"lower {', '.join(flags)} or " if flags else ""
+    raise ModelError(f"{plan.device}: {problem}; {lower}choose a smaller model")
+
+
+def _check_holds_a_request(config: EngineConfig, plan: MemoryPlan, max_model_len: int, one_block: int) -> None:
+    if plan.num_cache_tokens >= max_model_len:
+        return
+    least = -(-max_model_len // config.block_size) * one_block
+    raise ModelError(
+        f"the KV cache of {plan.kv_cache / GIB:.2f} GiB holds {plan.num_cache_tokens} tokens, fewer than one"
+        f" request of {max_model_len}; lower --max-model-len or raise --kv-cache-memory-bytes to"
+        f" {least} or --gpu-memory-utilization"
+    )

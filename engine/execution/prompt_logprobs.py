@@ -12,7 +12,9 @@ from engine.execution.inputs import StepRows
 from engine.execution.logprobs import PromptLogprobs, joined, token_logprobs
 from engine.execution.slot_tables import SlotTables
 
-SLICE = 256  # tokens whose logits are held at once
+# Prompt tokens whose logits are held at once, so that a long prompt never has [tokens, vocabulary] numbers. The memory
+# plan counts on it.
+MAX_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,6 @@ def score_prompt(
     following = tables.history[part.slot, part.start + 1 : part.start + 1 + count].long()
     scored = [
         token_logprobs(logits_of(rows), tokens, part.num_top)
-        for rows, tokens in zip(torch.split(hidden, SLICE), torch.split(following, SLICE), strict=True)
+        for rows, tokens in zip(torch.split(hidden, MAX_ROWS), torch.split(following, MAX_ROWS), strict=True)
     ]
     return PromptLogprobs(chunk=part.chunk, first=part.start + 1, tokens=joined(scored))

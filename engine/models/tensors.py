@@ -1,5 +1,7 @@
 """The one table of a model's tensors: names as in Hugging Face checkpoints, and shapes. Knows no torch."""
 
+from math import prod
+
 from engine.models.shape import ModelShape
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -24,6 +26,11 @@ def expected_tensors(shape: ModelShape) -> Shapes:
 def optional_tensors(shape: ModelShape) -> Shapes:
     """Tensors that are used where the checkpoint has them."""
     return {ROPE_DIVISORS: (shape.head_dim // 2,)}
+
+
+def num_parameters(shape: ModelShape) -> int:
+    """Numbers in all the tensors that the checkpoint must have."""
+    return sum(prod(dims) for dims in expected_tensors(shape).values())
 
 
 def layer_tensor(index: int, name: str) -> str:

@@ -56,6 +56,11 @@ class GGUFFile:
         return {name: tensor.shape for name, tensor in self._tensors.items()}
 
     def read(self, name: str, out: torch.Tensor) -> None:
+        if out.is_cuda:  # values are computed on the CPU, and sent at once
+            values = torch.empty_like(out, device="cpu")
+            self.read(name, values)
+            out.copy_(values)
+            return
         tensor = self._tensors[name]
         heads = next((count for part, count in self._heads.items() if part in name), None)
         if heads is None:

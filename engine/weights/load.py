@@ -14,7 +14,7 @@ from engine.models.linear import Linear, make_linear
 from engine.models.shape import ModelShape
 from engine.models.tensors import EMBEDDING, FINAL_NORM, OUTPUT, ROPE_DIVISORS, layer_tensor
 from engine.weights.dummy import DummyWeights
-from engine.weights.source import TensorSource, check_tensors
+from engine.weights.source import TensorSource
 from protocol.launch import EngineConfig
 
 
@@ -46,19 +46,19 @@ def open_source(config: EngineConfig, shape: ModelShape) -> TensorSource:
 
 
 def load_weights(source: TensorSource, shape: ModelShape, placement: Placement) -> DecoderWeights:
-    """Read everything, several layers at a time: reading, dequantising and packing all leave Python's lock."""
-    check_tensors(source, shape)
+    """Read all of a checked source, several layers at a time: reading, dequantising and packing leave Python's lock."""
     loader = _Loader(source, shape, placement)
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         # The largest first, so that no thread is left alone with it at the end.
-        head = pool.submit(loader.head)
+        head = None if loader.head_is_embedding else pool.submit(loader.head)
         embedding = pool.submit(loader.embedding)
         layers = list(pool.map(loader.layer, range(shape.num_layers)))
+        table = embedding.result()
         return DecoderWeights(
-            embedding=embedding.result(),
+            embedding=table,
             layers=layers,
             final_norm=loader.vector(FINAL_NORM),
-            head=head.result(),
+            head=make_linear(table, None, packed=False) if head is None else head.result(),
             rope_divisors=loader.rope_divisors(),
         )
 
@@ -70,6 +70,12 @@ class _Loader:
         self._source = source
         self._shape = shape
         self._placement = placement
+
+    @property
+    def head_is_embedding(self) -> bool:
+        """One matrix in one type for both: it is kept once."""
+        types = self._placement
+        return self._shape.tied_embeddings and types.compute == types.rounded and not types.packed
 
     def embedding(self) -> Tensor:
         """A table that is only looked up: its rows are widened after that."""

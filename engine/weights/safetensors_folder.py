@@ -8,9 +8,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from engine.models.config_json import ModelError
+from engine.weights.stored import Stored, StoredReader
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-DTYPES = ("F64", "F32", "F16", "BF16")
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class SafetensorsFolder:
@@ -18,38 +19,48 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path) -> None:
         self.place = str(folder)
-        self._files: dict[str, Any] = {}  # tensor name -> the open file that has it
+        self._stored: dict[str, Stored] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._reader = StoredReader()
         listed = _listed_files(folder)
         names = sorted(set(listed.values())) if listed else _unlisted_files(folder)
         for path in [_inside(folder, name) for name in names]:
             self._open(path, listed)
         for tensor, name in listed.items():
-            if tensor not in self._files:
+            if tensor not in self._stored:
                 raise ModelError(f"{folder / name} lacks tensor {tensor}, which {INDEX} says it holds")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
 
     def read(self, name: str, out: torch.Tensor) -> None:
-        out.copy_(self._files[name].get_tensor(name))
+        self._reader.read(self._stored[name], out)
 
     def _open(self, path: Path, listed: dict[str, str]) -> None:
-        try:
-            file: Any = safe_open(path, framework="pt")
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                if name in self._files:
-                    raise ModelError(f"{path}: tensor {name} is also in another file of the folder")
-                if listed and listed.get(name) != path.name:
-                    raise ModelError(f"{path}: tensor {name} is not where {INDEX} says")
-                part = file.get_slice(name)
-                if part.get_dtype() not in DTYPES:
-                    raise ModelError(
-                        f"{path}: tensor {name} has type {part.get_dtype()}; known are {', '.join(DTYPES)}"
-                    )
-                self._files[name], self._shapes[name] = file, tuple(part.get_shape())
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is not a whole safetensors file: {error}") from error
+        for name, (dtype, dims, offset) in _checked_header(path).items():
+            if name in self._stored:
+                raise ModelError(f"{path}: tensor {name} is also in another file of the folder")
+            if listed and listed.get(name) != path.name:
+                raise ModelError(f"{path}: tensor {name} is not where {INDEX} says")
+            if dtype not in DTYPES:
+                raise ModelError(f"{path}: tensor {name} has type {dtype}; known are {', '.join(DTYPES)}")
+            self._stored[name] = Stored(path=path, offset=offset, dtype=DTYPES[dtype])
+            self._shapes[name] = dims
+
+
+def _checked_header(path: Path) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """Type, shape and place of each tensor, once the library has found the file whole and its header consistent."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as file:
+            num_bytes = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(num_bytes))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a whole safetensors file: {error}") from error
+    header.pop("__metadata__", None)
+    start = 8 + num_bytes
+    return {name: (of["dtype"], tuple(of["shape"]), start + of["data_offsets"][0]) for name, of in header.items()}
 
 
 def _listed_files(folder: Path) -> dict[str, str]:

