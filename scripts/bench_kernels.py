@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from scripts.kernel_benches import decode, prefill
+from scripts.kernel_benches import decode, one_row, prefill
 from scripts.kernel_benches.compile_ahead import compile_ahead
 from scripts.kernel_benches.measure import Results, measure_card
 
-SUITES = {"decode": decode, "prefill": prefill}
+SUITES = {"decode": decode, "prefill": prefill, "one_row": one_row}
 
 
 def main() -> None:

@@ -64,8 +64,8 @@ def graph_ms(runner: GpuRunner, num_rows: int, parts: tuple[str, ...], count: in
     """Milliseconds of these graphs back to back."""
     found = runner._graphs.find(num_rows)
     assert found is not None
-    graphs = [getattr(found[1], part) for part in parts]
-    with runner._on_stream():
+    graphs = [getattr(found, part) for part in parts]
+    with runner._enter():
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         for turn in range(count + 5):
             if turn == 5:
@@ -110,9 +110,9 @@ def kernels(runner: GpuRunner, num_rows: int, most: int) -> None:
     """The kernels of one step by their total time."""
     found = runner._graphs.find(num_rows)
     assert found is not None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile, runner._on_stream():
-        found[1].forward.replay()
-        found[1].greedy.replay()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile, runner._enter():
+        found.forward.replay()
+        found.greedy.replay()
         torch.cuda.synchronize()
     total: Counter[str] = Counter()
     count: Counter[str] = Counter()

@@ -6,4 +6,6 @@
 | `rotary` | norm of q and k heads, RoPE, write to the KV cache |
 | `paged_attention` | attention of decode rows and chunks over the paged KV cache |
 | `activation` | SiLU(gate) * up |
+| `one_row` | a matrix times one row, with the norm before it, the gate or the addition after it |
+| `long_prefill` | attention of one long chunk by cuDNN: gather, and merge of two parts |
 """

@@ -15,6 +15,7 @@ import triton
 from torch import Tensor
 
 from engine.kernels.decode_attention_triton import ITEM_SIZE, decode, plan
+from engine.kernels.early import early
 from engine.kernels.tuning import DecodeConfig
 
 LOG2_E = 1.4426950408889634
@@ -114,6 +115,7 @@ def decode_attention(
         PARTS=config.parts,
         num_warps=config.warps,
         num_stages=config.stages,
+        **early(q.device, num_rows=num_rows),
     )
 
 

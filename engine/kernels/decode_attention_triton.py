@@ -6,6 +6,7 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 # An item is eight numbers, so that it is one 32-byte read.
 ROW = tl.constexpr(0)  # -1: spare
@@ -87,7 +88,11 @@ def decode(
     DIM_PAD: tl.constexpr,
     TILE: tl.constexpr,
     PARTS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    if EARLY:
+        cuda.gdc_wait()
+        cuda.gdc_launch_dependents()
     HEADS: tl.constexpr = KV_HEADS * SHARED
     M: tl.constexpr = max(SHARED_PAD, 16)  # the least that a matrix product takes
     kv_head = tl.program_id(0)  # neighbours read neighbouring bytes

@@ -13,7 +13,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra import cuda
 
+from engine.kernels.early import early
 from engine.kernels.rotary import HeadLayout, HeadNorms
 from engine.kernels.tuning import ROTARY
 
@@ -51,6 +53,7 @@ def rotate_and_store(
         NORM=norms is not None,
         LARGEST=torch.finfo(cache.dtype).max,
         num_warps=ROTARY.warps,
+        **early(qkv.device, num_rows=len(qkv)),
     )
     return q
 
@@ -74,7 +77,11 @@ def _rotate_and_store_kernel(
     HEADS: tl.constexpr,
     NORM: tl.constexpr,
     LARGEST: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
+    if EARLY:
+        cuda.gdc_wait()
+        cuda.gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     column = tl.arange(0, HALF_BLOCK)

@@ -37,6 +37,13 @@ class PieceConfig:
     warps: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneRowConfig:
+    rows: int  # of the matrix that a program takes
+    piece: int  # of a row at a time, where it is not normed
+    warps: int
+
+
 # (most rows, config)
 DECODE: tuple[tuple[int, DecodeConfig], ...] = (
     (4, DecodeConfig(tile=64, warps=2, stages=2, programs=528, min_share=64, parts=16)),
@@ -60,6 +67,14 @@ RMS_NORM: tuple[tuple[int, int], ...] = ((1024, 4), (2048, 4), (1 << 30, 8))
 SILU_MUL = PieceConfig(size=1024, warps=8)  # elements
 ROTARY = PieceConfig(size=8, warps=4)  # heads, a power of two
 
+# (largest size_in, config)
+ONE_ROW: tuple[tuple[int, OneRowConfig], ...] = (
+    (1024, OneRowConfig(rows=8, piece=1024, warps=2)),
+    (2048, OneRowConfig(rows=4, piece=2048, warps=4)),
+    (4096, OneRowConfig(rows=4, piece=2048, warps=8)),
+    (1 << 30, OneRowConfig(rows=4, piece=2048, warps=4)),
+)
+
 ARGMAX = PieceConfig(size=2048, warps=8)  # logits
 ARGMAX_PROGRAMS = 2112  # over all rows: sixteen a multiprocessor
 WEIGH_RUNS = PieceConfig(size=32, warps=4)  # runs of 64 logits
@@ -78,6 +93,10 @@ def prefill_config(*, num_tokens: int, head_dim: int, longest: int = 1 << 30, sh
     """For a launch of that many tokens, padding included, whose longest chunk ends at that many keys."""
     asked = (num_tokens, longest, shared, head_dim)
     return next(row[-1] for row in PREFILL if all(number <= most for number, most in zip(asked, row[:-1], strict=True)))
+
+
+def one_row_config(*, size_in: int) -> OneRowConfig:
+    return next(config for most_in, config in ONE_ROW if size_in <= most_in)
 
 
 def rms_norm_warps(*, row_size: int) -> int:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.kernels.activation import silu_mul
+from engine.kernels.early import MAX_NORMED
 from engine.kernels.rms_norm import add_rms_norm, rms_norm
 from engine.kernels.rotary import HeadLayout, rotate_and_store
-from engine.models.linear import Linear
+from engine.models.linear import Linear, plain
 from engine.models.rope_scaling import inverse_frequencies
 from engine.models.shape import ModelShape
 
@@ -66,22 +67,43 @@ class Decoder:
         self._eps = shape.norm_eps
         self._heads = HeadLayout(num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim)
         self._cos, self._sin = _rope_tables(shape, weights, max_positions)
+        self._may_fuse = weights.final_norm.is_cuda and shape.hidden_size <= MAX_NORMED
 
     def hidden(self, inputs: StepInputs, cache: list[Tensor]) -> Tensor:
         """[S, hidden] final hidden states of the wanted tokens; keys and values go into `cache`."""
-        eps, layers = self._eps, self._weights.layers
         cos, sin = self._cos.index_select(0, inputs.positions), self._sin.index_select(0, inputs.positions)
         residual = functional.embedding(inputs.tokens, self._weights.embedding).to(cos.dtype)
+        if self._may_fuse and inputs.wanted is None and len(residual) == 1:
+            return self._hidden_of_one(residual, cos, sin, inputs.attention, cache)
+        eps, layers = self._eps, self._weights.layers
         x = rms_norm(residual, layers[0].input_norm, eps)
         for index, layer in enumerate(layers):
             last = index + 1 == len(layers)
-            x = self._attend(layer, x, cos, sin, inputs.attention, cache[index])
+            x = self._attend(layer, layer.qkv(x), cos, sin, inputs.attention, cache[index])
             if last and inputs.wanted is not None:  # what follows concerns each token alone
                 x, residual = x.index_select(0, inputs.wanted), residual.index_select(0, inputs.wanted)
             x = add_rms_norm(layer.output(x), residual, layer.post_norm, eps)
             x = layer.down(silu_mul(layer.gate_up(x)))
             x = add_rms_norm(x, residual, self._weights.final_norm if last else layers[index + 1].input_norm, eps)
         return x
+
+    def _hidden_of_one(
+        self, residual: Tensor, cos: Tensor, sin: Tensor, attention: Attention, cache: list[Tensor]
+    ) -> Tensor:
+        """The same for one row: reading the matrices is the work, and each is read in one launch with all around it."""
+        from engine.kernels.one_row import linear_add, norm_gated, norm_linear  # here: a CPU has no use for Triton
+
+        eps = self._eps
+        for layer, of_layer in zip(self._weights.layers, cache, strict=True):
+            qkv, output, gate_up, down = (
+                plain(matrix) for matrix in (layer.qkv, layer.output, layer.gate_up, layer.down)
+            )
+            x = norm_linear(residual, layer.input_norm, eps, qkv.weight, qkv.bias)
+            x = self._attend(layer, x, cos, sin, attention, of_layer)
+            linear_add(x, output.weight, output.bias, residual)
+            x = norm_gated(residual, layer.post_norm, eps, gate_up.weight)
+            linear_add(x, down.weight, down.bias, residual)
+        return rms_norm(residual, self._weights.final_norm, eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[S, vocab] in float32."""
@@ -92,11 +114,11 @@ class Decoder:
         self._weights.head.multiply_into(hidden, out)
 
     def _attend(
-        self, layer: LayerWeights, x: Tensor, cos: Tensor, sin: Tensor, attention: Attention, cache: Tensor
+        self, layer: LayerWeights, qkv: Tensor, cos: Tensor, sin: Tensor, attention: Attention, cache: Tensor
     ) -> Tensor:
-        """[N, hidden] -> [N, q heads * head_dim]."""
+        """[N, (q + 2 kv heads) * head_dim] -> [N, q heads * head_dim]."""
         norms = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm, self._eps)
-        q = rotate_and_store(layer.qkv(x), cos, sin, norms, cache, attention.slots, self._heads)
+        q = rotate_and_store(qkv, cos, sin, norms, cache, attention.slots, self._heads)
         return attention.attend(q, cache)
 
 

@@ -23,19 +23,25 @@ class PlainLinear:
     """The matrix in the type it is multiplied in."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._weight = weight
-        self._bias = bias
+        self.weight = weight
+        self.bias = bias
         self._flips = weight.device.type == "cpu" and weight.dtype == torch.float32 and bias is None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self._flips and 1 < len(x) <= MAX_FLIPPED_ROWS:
-            return torch.mm(self._weight, x.t()).t().contiguous()
-        return functional.linear(x, self._weight, self._bias)
+            return torch.mm(self.weight, x.t()).t().contiguous()
+        return functional.linear(x, self.weight, self.bias)
 
     def multiply_into(self, x: Tensor, out: Tensor) -> None:
         """Into memory that is there already; without a bias."""
-        assert self._bias is None
-        torch.mm(x, self._weight.t(), out=out)
+        assert self.bias is None
+        torch.mm(x, self.weight.t(), out=out)
+
+
+def plain(linear: Linear) -> PlainLinear:
+    """What every matrix on a GPU is."""
+    assert isinstance(linear, PlainLinear)
+    return linear
 
 
 class PackedHalfLinear:

@@ -1,13 +1,14 @@
-"""Attention of a GPU step: decode rows by one kernel, prompt chunks by the other, both over the paged KV cache."""
+"""Attention of a GPU step over the paged KV cache: a kernel for decode rows, one for chunks, cuDNN for long ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from engine.kernels.decode_attention import DecodeScratch, decode_attention, plan_decode
+from engine.kernels.long_prefill import long_prefill
 from engine.kernels.prefill_attention import prefill_attention
-from engine.kernels.tuning import DecodeConfig, PrefillConfig
+from engine.kernels.tuning import LONG_PREFILL, DecodeConfig, PrefillConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +18,17 @@ class Chunks:
     slots: Tensor  # [R]
     query_starts: Tensor  # [R + 1] among the step's chunk tokens
     seq_lens: Tensor  # [R] keys at the chunk's end
-    tiles: Tensor  # [2, T]
+    tiles: Tensor  # [2, T] none of a long chunk
     config: PrefillConfig
+
+
+@dataclass(frozen=True, slots=True)
+class LongChunk:
+    """A prompt chunk that cuDNN attends to."""
+
+    slot: int
+    tokens: slice  # of the step's chunk tokens
+    before: int  # keys in front of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +50,7 @@ class GpuAttention:
     window: int | None
     decode: DecodeRows | None
     chunks: Chunks | None
+    long: list[LongChunk] = field(default_factory=list)
 
     def plan(self) -> None:
         """Once a step, before the first layer."""
@@ -68,4 +79,8 @@ class GpuAttention:
                 config=chunks.config,
                 window=self.window,
             )
+        for chunk in self.long:
+            table = self.tables[chunk.slot]
+            tokens = slice(num_decode + chunk.tokens.start, num_decode + chunk.tokens.stop)
+            long_prefill(q[tokens], cache, table, chunk.before, out[tokens], config=LONG_PREFILL)
         return out.flatten(1)

@@ -1,10 +1,11 @@
 """Runs a model's steps on one GPU, a step ahead of the loop: nothing in `launch` waits for the device.
 
 Tokens, block tables and sampling parameters of each slot live on the device; a step sends what changed and, for each
-of its rows, slot and position. Steps of decode rows only are two graph launches; steps with prompt chunks run eagerly.
-Rows that ask for what the graphs do not do (penalties, biases, log-probabilities ...) are drawn by `Sampler`.
+of its rows, slot and position. Steps of decode rows, and small ones with prompt chunks, are two graph launches; larger
+ones run eagerly. Rows that ask for what the graphs do not do (penalties, biases ...) are drawn by `Sampler`.
 """
 
+import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Int32s, Int64s, ScheduledBatch, StepResult
+from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, StepResult
 from engine.config import EnginePlan
 from engine.execution.cache import allocate_cache
-from engine.execution.gpu.attention import Chunks, DecodeRows, GpuAttention
-from engine.execution.gpu.graphs import DecodeGraphs, first_sizes
+from engine.execution.gpu.attention import Chunks, DecodeRows, GpuAttention, LongChunk
+from engine.execution.gpu.graphs import MixedGraph, StepGraphs, StepParts, mixed_sizes
 from engine.execution.gpu.staging import Staging, joined
+from engine.execution.gpu.step_inputs import MixedSize, cut_up, fill_decode, fill_mixed, num_fixed
 from engine.execution.inputs import StepRows, rows_in_order, sampled_rows
 from engine.execution.logprobs import DrawnLogprobs, PromptLogprobs
 from engine.execution.prompt_logprobs import PromptPart, prompt_parts, score_prompt
@@ -26,14 +28,15 @@ from engine.execution.slot_sampling import RANDOM
 from engine.execution.slot_tables import SlotTables
 from engine.kernels.argmax_triton import argmax
 from engine.kernels.decode_attention import decode_scratch
+from engine.kernels.long_prefill import are_long, has_long_prefill
 from engine.kernels.prefill_attention import tile_map, tokens_per_tile
 from engine.kernels.sampling_triton import sample
 from engine.kernels.step_state import give_blocks, install_tokens, locate, remember
-from engine.kernels.tuning import DECODE, decode_config, prefill_config
+from engine.kernels.tuning import DECODE, LONG_PREFILL, PrefillConfig, decode_config, prefill_config
 from engine.models.decoder import Decoder, StepInputs
 from engine.models.shape import ModelShape
 
-_FREE_NUMBERS = 4 * 2**20  # int32 numbers of one send beyond slots and positions: prompts above all
+_FREE_NUMBERS = 4 * 2**20  # int32 numbers of one send beyond the fixed ones: prompts above all
 _RESULT_TURNS = 3
 
 
@@ -41,14 +44,15 @@ _RESULT_TURNS = 3
 class _Out:
     """A launched step: its results on their way to pinned memory."""
 
-    tokens: Int32s  # [S, 2] a view of pinned memory: ids, and 1 where a row failed
+    tokens: Int32s  # [rows, 2] a view of pinned memory: ids, and 1 where a row failed
+    places: Int32s | None  # [S] of the step's sampled rows among these; None: they are the rows
     copied: torch.cuda.Event
     logprobs: DrawnLogprobs | None
     prompt_logprobs: list[PromptLogprobs]
 
     def to_host(self) -> StepResult:
         self.copied.synchronize()
-        tokens = self.tokens
+        tokens = self.tokens if self.places is None else self.tokens[self.places]
         return StepResult(
             tokens=tokens[:, 0].copy(),
             failed=tokens[:, 1] != 0,
@@ -68,13 +72,17 @@ class GpuRunner:
         self._shape = shape
         self._decoder = decoder
         self._stream = torch.cuda.Stream(self._device)
+        self._thread: int | None = None
+        self._has_long_prefill = shape.sliding_window is None and has_long_prefill(
+            self._device, dtype, head_dim=shape.head_dim
+        )
         most = plan.max_num_seqs
-        with self._on_stream():
+        with self._enter():
             self._tables = SlotTables(plan, self._device)
             self._sampler = Sampler(plan, self._tables)
             self._cache = allocate_cache(shape, plan, dtype)
-            self._staging = Staging(fixed=2 * most, free=_FREE_NUMBERS, device=self._device)
-            self._slots, self._positions = self._staging.device[: 2 * most].view(2, most)
+            self._staging = Staging(fixed=num_fixed(most), free=_FREE_NUMBERS, device=self._device)
+            self._fixed = cut_up(self._staging.device, most)
             self._logits = torch.empty(most, shape.vocab_size, dtype=dtype, device=self._device)
             # [S, 2], so that what is sent of it is one run: a copy of anything else would wait for the device
             self._drawn = torch.zeros(most, 2, dtype=torch.int32, device=self._device)
@@ -86,35 +94,54 @@ class GpuRunner:
                 head_dim=shape.head_dim,
                 device=self._device,
             )
-            self._slots.fill_(-1)
         self._pinned = [torch.zeros(most, 2, dtype=torch.int32, pin_memory=True) for _ in range(_RESULT_TURNS)]
+        self._copied = [torch.cuda.Event() for _ in range(_RESULT_TURNS)]
         self._turn = 0
         self._launched: deque[_Out] = deque()
-        self._graphs = DecodeGraphs(most, self._forward_rows, self._draw_greedy, self._draw_random)
+        parts = StepParts(
+            forward=self._forward_rows, greedy=self._draw_greedy, random=self._draw_random, mixed=self._forward_mixed
+        )
+        self._graphs = StepGraphs(most, parts, mixed_sizes(most, self._tile_tokens_of))
 
     def capture_first(self) -> None:
         """Before the engine is ready."""
-        with self._on_stream():
-            for size in first_sizes(self._plan.max_num_seqs):
-                self._graphs.capture(size)
+        with self._enter():
+            self._pad_all()
+            self._graphs.capture_first()
 
     def prepare(self) -> bool:
         """One more graph; False: all are there."""
-        with self._on_stream():
+        with self._enter():
+            self._pad_all()
             return self._graphs.capture_next()
 
+    def _pad_all(self) -> None:
+        """Capturing runs the steps too: they are to read and write nobody's blocks."""
+        self._staging.device.zero_()
+        for padding in (self._fixed.slots, self._fixed.token_slots, self._fixed.tiles):
+            padding.fill_(-1)
+
     def launch(self, batch: ScheduledBatch) -> None:
-        with self._on_stream():
+        with self._enter():
             self._install(batch)
-            rows = rows_in_order(batch)
-            out = self._mixed_step(batch, rows) if len(batch.chunk_slots) else self._decode_step(rows)
-            self._launched.append(out)
+            self._launched.append(self._mixed_step(batch) if len(batch.chunk_slots) else self._decode_step(batch))
+
+    def _mixed_step(self, batch: ScheduledBatch) -> _Out:
+        rows = rows_in_order(batch)
+        parts = prompt_parts(batch, rows, self._sampler.slots.prompt_len)
+        graph = None if parts else self._graphs.find_mixed(batch)
+        return self._eager_step(batch, rows, parts) if graph is None else self._graph_step(batch, rows, graph)
 
     def collect(self) -> StepResult:
         return self._launched.popleft().to_host()
 
-    def _on_stream(self) -> "_StreamScope":
-        return _StreamScope(self._device, self._stream)
+    def _enter(self) -> torch.inference_mode:
+        """On the runner's device and stream from here on, whatever thread this is: to switch back would cost 60 us."""
+        if self._thread != threading.get_ident():
+            torch.cuda.set_device(self._device)
+            torch.cuda.set_stream(self._stream)
+            self._thread = threading.get_ident()
+        return torch.inference_mode()
 
     # --- what changed ------------------------------------------------------------------------------------------------
 
@@ -130,11 +157,6 @@ class GpuRunner:
                 last += 1
             self._install_tokens(batch, first, last)
             first = last
-        if len(batch.block_ids):
-            self._staging.begin()
-            put = [self._staging.put(part) for part in (batch.block_slots, batch.block_columns, batch.block_ids)]
-            self._staging.send()
-            give_blocks(self._tables.blocks, put[0], put[1], put[2])
 
     def _install_tokens(self, batch: ScheduledBatch, first: int, last: int) -> None:
         group = batch.setups[first:last]
@@ -147,37 +169,40 @@ class GpuRunner:
         self._staging.send()
         install_tokens(self._tables.history, put[0], put[1], put[2], put[3], int(lengths.max()))
 
+    def _send(self, batch: ScheduledBatch) -> None:
+        """What was filled and put for the step, and the blocks given out for it."""
+        if not len(batch.block_ids):
+            self._staging.send()
+            return
+        put = [self._staging.put(part) for part in (batch.block_slots, batch.block_columns, batch.block_ids)]
+        self._staging.send()
+        give_blocks(self._tables.blocks, put[0], put[1], put[2])
+
     # --- steps of decode rows only -----------------------------------------------------------------------------------
 
-    def _decode_step(self, rows: StepRows) -> _Out:
-        count = len(rows.slots)
-        found = self._graphs.find(count)
-        size = count if found is None else found[0]
-        self._stage_rows(rows.slots, rows.starts, size)
-        if found is None:
+    def _decode_step(self, batch: ScheduledBatch) -> _Out:
+        count = len(batch.decode_slots)
+        graph = self._graphs.find(count)
+        size = count if graph is None else graph.size
+        fill_decode(cut_up(self._staging.begin(), self._plan.max_num_seqs), batch, size)
+        self._send(batch)
+        if graph is None:
             self._forward_rows(size)
         else:
-            found[1].forward.replay()
-        positions = rows.starts + 1
-        if self._sampler.asks_for_more(rows.slots, positions):
-            return self._draw_by_sampler(self._logits[:count].float(), rows.slots, positions, [])
-        is_random = bool(np.bitwise_or.reduce(self._sampler.slots.work[rows.slots]) & RANDOM)
-        if found is None:
+            graph.forward.replay()
+        slots, positions = batch.decode_slots.astype(np.int64), batch.decode_positions.astype(np.int64) + 1
+        if self._sampler.asks_for_more(slots, positions):
+            return self._draw_by_sampler(self._logits[:count], slots, positions)
+        is_random = self._is_random(slots)
+        if graph is None:
             (self._draw_random if is_random else self._draw_greedy)(size)
         else:
-            (found[1].random if is_random else found[1].greedy).replay()
+            (graph.random if is_random else graph.greedy).replay()
         return self._send_out(count)
-
-    def _stage_rows(self, slots: Int64s, positions: Int64s, size: int) -> None:
-        most, count = self._plan.max_num_seqs, len(slots)
-        fixed = self._staging.begin()
-        fixed[:count], fixed[count:size] = slots, -1
-        fixed[most : most + count], fixed[most + count : most + size] = positions, 0
-        self._staging.send()
 
     def _forward_rows(self, size: int) -> None:
         """Slots and positions to logits; captured."""
-        slots, positions = self._slots[:size], self._positions[:size]
+        slots, positions = self._fixed.slots[:size], self._fixed.positions[:size]
         tokens, places, seq_lens, _ = self._locate(slots, positions)
         attention = GpuAttention(
             slots=places,
@@ -193,11 +218,11 @@ class GpuRunner:
     def _draw_greedy(self, size: int) -> None:
         """Logits to tokens where every row is greedy; captured."""
         tokens, failed = argmax(self._logits[:size])
-        self._keep_drawn(tokens, failed, self._slots[:size], self._positions[:size] + 1)
+        self._keep_drawn(tokens, failed, self._fixed.slots[:size], self._fixed.positions[:size] + 1)
 
     def _draw_random(self, size: int) -> None:
         """Logits to tokens, each row by its slot's parameters; captured."""
-        slots, positions = self._slots[:size], self._positions[:size] + 1
+        slots, positions = self._fixed.slots[:size], self._fixed.positions[:size] + 1
         tokens, failed = sample(self._logits[:size], slots, positions, self._sampler.slots.parameters())
         self._keep_drawn(tokens, failed, slots, positions)
 
@@ -206,30 +231,56 @@ class GpuRunner:
         self._drawn[: len(tokens), 0] = tokens
         self._drawn[: len(tokens), 1] = failed
 
-    # --- steps with prompt chunks ------------------------------------------------------------------------------------
+    # --- small steps with prompt chunks ------------------------------------------------------------------------------
 
-    def _mixed_step(self, batch: ScheduledBatch, rows: StepRows) -> _Out:
-        num_decode = len(batch.decode_slots)
+    def _tile_tokens_of(self, num_tokens: int) -> int:
+        return self._tile_tokens(self._chunk_config(num_tokens, longest=self._plan.max_model_len))
+
+    def _graph_step(self, batch: ScheduledBatch, rows: StepRows, graph: MixedGraph) -> _Out:
+        fixed = cut_up(self._staging.begin(), self._plan.max_num_seqs)
+        places = fill_mixed(fixed, batch, graph.size, graph.drawn.size)
+        self._send(batch)
+        graph.forward.replay()
         sampled = sampled_rows(batch)
-        parts = prompt_parts(batch, rows, self._sampler.slots.prompt_len)
+        slots, positions = rows.slots[sampled], rows.ends[sampled]
+        if self._sampler.asks_for_more(slots, positions):
+            there = torch.from_numpy(places).pin_memory().to(self._device, non_blocking=True)
+            return self._draw_by_sampler(self._logits.index_select(0, there), slots, positions)
+        (graph.drawn.random if self._is_random(slots) else graph.drawn.greedy).replay()
+        return self._send_out(graph.size.num_sampled, places=places)
+
+    def _forward_mixed(self, size: MixedSize) -> None:
+        """Slots and positions to logits; captured."""
+        num_tokens, fixed = size.rows + size.tokens, self._fixed
+        token_slots, positions = fixed.token_slots[:num_tokens], fixed.token_positions[:num_tokens]
+        config = self._chunk_config(size.tokens, longest=self._plan.max_model_len)
+        chunks = Chunks(
+            slots=fixed.chunk_slots,
+            query_starts=fixed.chunk_starts,
+            seq_lens=fixed.chunk_ends,
+            tiles=fixed.tiles[: 2 * size.tiles].view(2, size.tiles),
+            config=config,
+        )
+        hidden = self._hidden(
+            token_slots, positions, fixed.wanted[: size.num_sampled], num_decode=size.rows, chunks=chunks, long=[]
+        )
+        self._decoder.logits_into(hidden, self._logits[: size.num_sampled])
+
+    # --- large steps with prompt chunks ------------------------------------------------------------------------------
+
+    def _eager_step(self, batch: ScheduledBatch, rows: StepRows, parts: list[PromptPart]) -> _Out:
+        sampled = sampled_rows(batch)
         wanted = np.concatenate([(rows.first + rows.lengths - 1)[sampled], *(part.tokens for part in parts)])
         slots, positions = rows.slots[sampled], rows.ends[sampled]
         self._staging.begin()
-        put = self._put_mixed(batch, rows, num_decode)
+        put = self._put_mixed(batch, rows)
         wanted_there, slots_there = self._put(wanted), self._put(slots)
         positions_there = self._put(positions)
-        self._staging.send()
-        tokens, places, seq_lens, _ = self._locate(put.token_slots, put.positions)
-        attention = GpuAttention(
-            slots=places,
-            tables=self._tables.blocks,
-            window=self._shape.sliding_window,
-            decode=self._decode_rows(put.token_slots[:num_decode], seq_lens[:num_decode]) if num_decode else None,
-            chunks=put.chunks,
+        self._send(batch)
+        num_decode = len(batch.decode_slots)
+        hidden = self._hidden(
+            put.token_slots, put.positions, wanted_there, num_decode=num_decode, chunks=put.chunks, long=put.long
         )
-        attention.plan()
-        inputs = StepInputs(tokens=tokens, positions=put.positions, attention=attention, wanted=wanted_there)
-        hidden = self._decoder.hidden(inputs, self._cache)
         prompt_logprobs = self._score_prompts(parts, hidden[len(sampled) :])
         count = len(sampled)
         if count == 0:
@@ -237,29 +288,42 @@ class GpuRunner:
         logits = self._logits[:count]
         self._decoder.logits_into(hidden[:count], logits)
         if self._sampler.asks_for_more(slots, positions):
-            return self._draw_by_sampler(logits.float(), slots, positions, prompt_logprobs)
+            return self._draw_by_sampler(logits, slots, positions, prompt_logprobs)
         tokens, failed = sample(logits, slots_there, positions_there, self._sampler.slots.parameters())
         self._keep_drawn(tokens, failed, slots_there, positions_there)
         return self._send_out(count, prompt_logprobs)
 
-    def _put_mixed(self, batch: ScheduledBatch, rows: StepRows, num_decode: int) -> "_MixedInputs":
+    def _put_mixed(self, batch: ScheduledBatch, rows: StepRows) -> "_MixedInputs":
+        token_slots = np.repeat(rows.slots, rows.lengths)
+        positions = np.arange(len(token_slots)) + np.repeat(rows.starts - rows.first, rows.lengths)
+        is_long = self._are_long(batch)
+        return _MixedInputs(
+            token_slots=self._put(token_slots),
+            positions=self._put(positions),
+            chunks=None if is_long.all() else self._put_chunks(batch, is_long),
+            long=_long_chunks(batch, is_long),
+        )
+
+    def _are_long(self, batch: ScheduledBatch) -> Bools:
+        if not self._has_long_prefill:
+            return np.zeros(len(batch.chunk_lengths), np.bool_)
+        return are_long(batch.chunk_lengths, batch.chunk_starts + batch.chunk_lengths, config=LONG_PREFILL)
+
+    def _put_chunks(self, batch: ScheduledBatch, is_long: Bools) -> Chunks:
+        """What is not long goes in one launch: long chunks have no tiles in it."""
         lengths, ends = batch.chunk_lengths, batch.chunk_starts + batch.chunk_lengths
-        starts = np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
-        shape = self._shape
-        config = prefill_config(num_tokens=int(lengths.sum()), head_dim=shape.head_dim)
-        tile_tokens = tokens_per_tile(config=config, num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads)
-        num_tiles = int((-(-lengths // tile_tokens)).sum())
-        tiles = tile_map(lengths, ends, tile_tokens=tile_tokens, num_tiles=num_tiles)
-        chunks = Chunks(
+        tiled = np.where(is_long, 0, lengths).astype(np.int32)
+        config = self._chunk_config(int(tiled.sum()), longest=int(ends[~is_long].max()))
+        tile_tokens = self._tile_tokens(config)
+        num_tiles = int((-(-tiled // tile_tokens)).sum())
+        tiles = tile_map(tiled, ends, tile_tokens=tile_tokens, num_tiles=num_tiles)
+        return Chunks(
             slots=self._put(batch.chunk_slots),
-            query_starts=self._put(starts),
+            query_starts=self._put(_starts(lengths)),
             seq_lens=self._put(ends),
             tiles=self._put(tiles.reshape(-1)).view(2, num_tiles),
             config=config,
         )
-        token_slots = np.repeat(rows.slots, rows.lengths)
-        positions = np.arange(len(token_slots)) + np.repeat(rows.starts - rows.first, rows.lengths)
-        return _MixedInputs(token_slots=self._put(token_slots), positions=self._put(positions), chunks=chunks)
 
     def _put(self, numbers: Int32s | Int64s) -> Tensor:
         return self._staging.put(numbers.astype(np.int32, copy=False))
@@ -274,6 +338,42 @@ class GpuRunner:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
+    def _hidden(
+        self,
+        token_slots: Tensor,
+        positions: Tensor,
+        wanted: Tensor,
+        *,
+        num_decode: int,
+        chunks: Chunks | None,
+        long: list[LongChunk],
+    ) -> Tensor:
+        """Of a step whose first `num_decode` tokens are decode rows: the hidden states of the wanted tokens."""
+        tokens, places, seq_lens, _ = self._locate(token_slots, positions)
+        attention = GpuAttention(
+            slots=places,
+            tables=self._tables.blocks,
+            window=self._shape.sliding_window,
+            decode=self._decode_rows(token_slots[:num_decode], seq_lens[:num_decode]) if num_decode else None,
+            chunks=chunks,
+            long=long,
+        )
+        attention.plan()
+        inputs = StepInputs(tokens=tokens, positions=positions, attention=attention, wanted=wanted)
+        return self._decoder.hidden(inputs, self._cache)
+
+    def _chunk_config(self, num_tokens: int, *, longest: int) -> PrefillConfig:
+        shape = self._shape
+        shared = shape.num_heads // shape.num_kv_heads
+        return prefill_config(num_tokens=num_tokens, head_dim=shape.head_dim, longest=longest, shared=shared)
+
+    def _tile_tokens(self, config: PrefillConfig) -> int:
+        shape = self._shape
+        return tokens_per_tile(config=config, num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads)
+
+    def _is_random(self, slots: Int64s) -> bool:
+        return bool(np.bitwise_or.reduce(self._sampler.slots.work[slots], initial=0) & RANDOM)
+
     def _locate(self, slots: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return locate(slots, positions, self._tables.history, self._tables.blocks, self._plan.block_size)
 
@@ -282,42 +382,55 @@ class GpuRunner:
         return DecodeRows(slots=slots, seq_lens=seq_lens, config=config, scratch=self._scratch)
 
     def _draw_by_sampler(
-        self, logits: Tensor, slots: Int64s, positions: Int64s, prompt_logprobs: list[PromptLogprobs]
+        self,
+        logits: Tensor,
+        slots: Int64s,
+        positions: Int64s,
+        prompt_logprobs: list[PromptLogprobs] | None = None,
     ) -> _Out:
-        drawn = self._sampler.draw(logits, slots, positions)
+        drawn = self._sampler.draw(logits.float(), slots, positions)
         self._tables.write(slots, positions, drawn.tokens)
         self._drawn[: len(slots), 0] = drawn.tokens
         self._drawn[: len(slots), 1] = drawn.failed
         return self._send_out(len(slots), prompt_logprobs, drawn.logprobs)
 
     def _send_out(
-        self, count: int, prompt_logprobs: list[PromptLogprobs] | None = None, logprobs: DrawnLogprobs | None = None
+        self,
+        count: int,
+        prompt_logprobs: list[PromptLogprobs] | None = None,
+        logprobs: DrawnLogprobs | None = None,
+        *,
+        places: Int32s | None = None,
     ) -> _Out:
         self._turn = (self._turn + 1) % _RESULT_TURNS
-        pinned = self._pinned[self._turn][:count]
+        pinned, copied = self._pinned[self._turn][:count], self._copied[self._turn]
         pinned.copy_(self._drawn[:count], non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        return _Out(tokens=pinned.numpy(), copied=copied, logprobs=logprobs, prompt_logprobs=prompt_logprobs or [])
+        copied.record(self._stream)
+        return _Out(
+            tokens=pinned.numpy(),
+            places=places,
+            copied=copied,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs or [],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MixedInputs:
     token_slots: Tensor  # int32 [N]
     positions: Tensor  # int32 [N]
-    chunks: Chunks
+    chunks: Chunks | None
+    long: list[LongChunk]
 
 
-class _StreamScope:
-    """The runner's device, stream and inference mode, whatever thread calls."""
+def _long_chunks(batch: ScheduledBatch, is_long: Bools) -> list[LongChunk]:
+    starts = _starts(batch.chunk_lengths)
+    return [
+        LongChunk(int(batch.chunk_slots[i]), slice(int(starts[i]), int(starts[i + 1])), int(batch.chunk_starts[i]))
+        for i in np.flatnonzero(is_long).tolist()
+    ]
 
-    def __init__(self, device: torch.device, stream: torch.cuda.Stream) -> None:
-        self._scopes = (torch.inference_mode(), torch.cuda.device(device), torch.cuda.stream(stream))
 
-    def __enter__(self) -> None:
-        for scope in self._scopes:
-            scope.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        for scope in reversed(self._scopes):
-            scope.__exit__(None, None, None)
+def _starts(lengths: Int32s) -> Int32s:
+    """[C + 1] where each run begins, and where the last one ends."""
+    return np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])

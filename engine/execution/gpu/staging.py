@@ -22,7 +22,7 @@ class Staging:
         self.capacity = free
         self.device = torch.empty(fixed + free, dtype=torch.int32, device=device)
         self._fixed = fixed
-        self._pinned = [torch.empty(fixed + free, dtype=torch.int32, pin_memory=True) for _ in range(_TURNS)]
+        self._pinned = [torch.zeros(fixed + free, dtype=torch.int32, pin_memory=True) for _ in range(_TURNS)]
         self._arrays = [buffer.numpy() for buffer in self._pinned]
         self._events = [torch.cuda.Event() for _ in range(_TURNS)]
         self._turn = 0
