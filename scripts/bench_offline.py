@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import LLM, SamplingParams
+from protocol.logs import configure_logging
 
 WORKLOADS = Path(__file__).parents[1] / "frontend" / "bench_serve" / "workloads.json"
 TOTAL = {"prefill", "long"}  # judged by prompt and output tokens together
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--json")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of LLM")
     args = parser.parse_args()
+    configure_logging("bench", level="info")  # the phases of the start
     specs = json.loads(WORKLOADS.read_text())
     name = Path(args.model).name
     limits = {}

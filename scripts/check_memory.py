@@ -45,10 +45,18 @@ def worst_steps(plan: EnginePlan, num_logprobs: int) -> dict[str, ScheduledBatch
         "every slot, greedy": fake_step(plan, decode_rows(plan, rows, GREEDY), []),
         "every slot, random": fake_step(plan, decode_rows(plan, rows, RANDOM), []),
         "every slot, filtered": fake_step(plan, decode_rows(plan, rows, FILTERED), []),
+        "every slot, flat and cut by top_p": fake_step(plan, decode_rows(plan, rows, flat(num_logprobs)), []),
         "every slot asks for everything": fake_step(plan, decode_rows(plan, rows, special), []),
         "every slot, a chunk each, all ask for everything": fake_step(plan, [], [part] * rows),
         "decode rows beside one long chunk": fake_step(plan, decode_rows(plan, rows - 1, special), [beside]),
     }
+
+
+def flat(num_logprobs: int) -> Sampling:
+    """Half the vocabulary is a candidate, and penalties and log-probabilities are wanted."""
+    return Sampling(
+        seed=0, max_tokens=1, temperature=2.0, top_p=0.5, frequency_penalty=0.1, logprobs=num_logprobs, ignore_eos=True
+    )
 
 
 def decode_rows(plan: EnginePlan, count: int, sampling: Sampling) -> list[FakeRow]:

@@ -63,7 +63,9 @@ def test_its_run_directory_is_private_and_has_a_short_path(service: configparser
 
 
 def test_the_gpu_and_its_compiler_are_not_locked_out(service: configparser.SectionProxy) -> None:
-    assert not {"PrivateDevices", "DeviceAllow", "DevicePolicy", "ProtectClock", "MemoryDenyWriteExecute"} & set(service)
+    assert not {"PrivateDevices", "DeviceAllow", "DevicePolicy", "ProtectClock", "MemoryDenyWriteExecute"} & set(
+        service
+    )
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="this machine has no systemd")

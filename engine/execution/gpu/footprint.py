@@ -21,7 +21,7 @@ CUBLAS_BYTES = 160 * MIB  # its workspaces, taken from torch, for each stream th
 GRAPH_BYTES = 8 * MIB
 MIXED_GRAPH_TOKENS = 512  # of prompt chunks in a step that has a graph
 STAGING_BYTES = 17 * MIB
-SAMPLING_COPIES = 6  # of the logits in float32, where rows ask for penalties, biases or log-probabilities
+SAMPLING_COPIES = 4  # of the logits in 32 bits, where rows ask for penalties, biases or log-probabilities
 PROMPT_LOGPROB_COPIES = 4  # logits, log-softmax, its comparison and what topk sorts, for the tokens scored at once
 
 

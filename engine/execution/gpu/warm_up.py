@@ -4,15 +4,17 @@ That is: Triton kernels compiled or loaded, in each variant that shapes choose; 
 of rows, and its workspaces; cuDNN's plans; kernels of torch, which CUDA loads lazily; memory asked of the device.
 """
 
+from itertools import cycle
+
 from engine.batch import Runner, ScheduledBatch
 from engine.config import EnginePlan
 from engine.execution.fake_steps import FILTERED, GREEDY, RANDOM, FakeRow, everything, fake_step
 from protocol.sampling import Sampling
 
-# Chunks behind so many tokens take other kernels than prompts from their beginning (`engine.kernels.tuning`).
-_PREFIXES = (2048, 16384)
+# (tokens before, length) of chunks that take other kernels than prompts from their beginning (`engine.kernels.tuning`).
+_BEHIND_PREFIXES = ((2048, 512), (16384, 1024))
 _LEAST_CHUNK = 16
-_DECODES = (0, 1, 3, 16, 40)  # Triton compiles a kernel anew for a number that is 1, or a multiple of 16
+_DECODES = (0, 1, 3, 15, 40)  # Triton compiles a kernel anew for a number that is 1, or a multiple of 16
 _NUM_LOGPROBS = 5
 
 
@@ -29,21 +31,23 @@ def warm_up_steps(plan: EnginePlan) -> list[ScheduledBatch]:
     special = everything(min(_NUM_LOGPROBS, plan.vocab_size))
     steps = [_step(plan, special, length=lengths[0], num_decodes=2, prompt_logprobs=_NUM_LOGPROBS)]
     steps += [
-        _step(plan, GREEDY, start=prefix, length=length)
-        for prefix in _PREFIXES
-        for length in lengths
-        if prefix + length <= plan.max_model_len
+        _step(plan, GREEDY, start=start, length=length)
+        for start, length in _BEHIND_PREFIXES
+        if start + length <= plan.max_model_len
     ]
-    for turn, length in enumerate(lengths):
-        sampling = (GREEDY, RANDOM, FILTERED)[turn % 3]
-        steps.append(_step(plan, sampling, length=length, num_decodes=_DECODES[turn % len(_DECODES)]))
+    turns = zip(lengths[1:], cycle(_DECODES), cycle((GREEDY, RANDOM, FILTERED)))
+    steps += [_step(plan, sampling, length=length, num_decodes=count) for length, count, sampling in turns]
+    steps += [_step(plan, GREEDY, length=1, num_decodes=count) for count in _powers_of_two(1, plan.max_num_seqs)]
     return steps
 
 
 def _chunk_lengths(longest: int) -> list[int]:
     """The longest and every power of two below it, largest first."""
-    powers = [1 << bit for bit in range(longest.bit_length()) if _LEAST_CHUNK <= 1 << bit < longest]
-    return [longest, *reversed(powers)]
+    return [longest, *reversed(_powers_of_two(_LEAST_CHUNK, longest))]
+
+
+def _powers_of_two(least: int, beyond: int) -> list[int]:
+    return [1 << bit for bit in range(beyond.bit_length()) if least <= 1 << bit < beyond]
 
 
 def _step(
