@@ -8,7 +8,7 @@ import httpx
 import psutil
 
 from protocol.process import ExitStatus
-from tests.helpers.server_process import ServerProcess, all_gone, eventually
+from tests.helpers.server_process import DEADLINE_S, ServerProcess, all_gone, eventually
 from tests.helpers.stream_reader import StreamReader, streaming
 
 SERVER_S = 1.5  # a new API server serves within this
@@ -23,9 +23,11 @@ def test_a_killed_api_server_is_replaced_and_hurts_nobody_else() -> None:
     with ServerProcess("--api-server-count", "2", step_ms=20) as server:
         server.wait_ready()
         with streaming(server.url, 8, max_tokens=150) as readers:
-            victim = server.api_server(0)
+            victim, other = server.api_server(0), server.api_server(1)
+            while not (num_connections(victim) and num_connections(other)):  # one of them woke late, time after time
+                readers.append(StreamReader(server.url, max_tokens=150))
+                assert readers[-1].has_begun.wait(DEADLINE_S)
             num_lost = num_connections(victim)
-            assert 1 <= num_lost <= 7
             victim.kill()
             died = time.monotonic()
             assert httpx.get(f"{server.url}/readyz").status_code == 200
@@ -33,7 +35,7 @@ def test_a_killed_api_server_is_replaced_and_hurts_nobody_else() -> None:
             assert time.monotonic() - died < SERVER_S * BUSY
             assert "killed by SIGKILL" in server.wait_for("API server 0 ended")
             assert server.api_server(0).pid != victim.pid
-        assert sum(reader.ended_normally for reader in readers) == 8 - num_lost
+        assert sum(reader.ended_normally for reader in readers) == len(readers) - num_lost
         assert sum(reader.error is not None for reader in readers) == num_lost
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
