@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from frontend.model_files.gguf_tokenizer import build_tokenizer
 from frontend.model_files.source import resolve_model
@@ -12,6 +13,10 @@ from protocol.gguf_header import read_header
 from protocol.launch import ModelFiles
 from tests.helpers.gguf_bytes import gguf
 from tests.helpers.sentencepiece_files import metadata
+
+# On a busy machine everything is slow, and that is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

@@ -107,9 +107,9 @@ def test_ten_thousand_undecodable_bytes_take_linear_time(kind: str, request: pyt
 
     def seconds(count: int) -> float:
         parts = [[i] for i in undecodable(tokenizer, count)]
-        began = time.perf_counter()
+        began = time.thread_time()
         text = "".join(pieces(tokenizer, parts))
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         assert text == tokenizer.decode([i for part in parts for i in part], skip_special_tokens=True)
         return took
 

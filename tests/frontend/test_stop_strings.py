@@ -81,9 +81,9 @@ def test_time_is_linear_where_everything_almost_matches() -> None:
 
     def seconds(count: int) -> float:
         checker = StopChecker(stops, include_stop_str_in_output=False)
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(count):
             checker.push("a")
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     assert min(seconds(50_000) for _ in range(3)) < 12 * min(seconds(10_000) for _ in range(3))

@@ -1,6 +1,5 @@
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -131,21 +130,16 @@ def test_many_threads_get_the_same_ids(demo_tokenizer: Tokenizer) -> None:
 def test_a_long_prompt_leaves_other_threads_running(demo_tokenizer: Tokenizer) -> None:
     text = "".join(f"word{i} " for i in range(60_000))
     stop = threading.Event()
-    gaps: list[float] = []
+    num_ticks = 0
 
     def tick() -> None:
-        last = time.perf_counter()
-        while not stop.is_set():
-            time.sleep(0.001)
-            now = time.perf_counter()
-            gaps.append(now - last)
-            last = now
+        nonlocal num_ticks
+        while not stop.wait(0.001):
+            num_ticks += 1
 
     ticker = threading.Thread(target=tick)
     ticker.start()
-    began = time.perf_counter()
     demo_tokenizer.encode(text, add_special_tokens=False)
-    took = time.perf_counter() - began
     stop.set()
     ticker.join()
-    assert max(gaps) < took / 2
+    assert num_ticks > 5, "one or two would fit in before and after it"
