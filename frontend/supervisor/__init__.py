@@ -49,8 +49,6 @@ def _announce(settings: Settings, listener: Listener) -> None:
     if listener.on_all_interfaces:
         logger.warning("it can be reached from other machines, without a key; --host 127.0.0.1 keeps it to this one")
     cores, count = num_cores(), settings.api_server_count
-    logger.info(
-        "%d cores: CPU threads: %d for the engine core, 1 for each of %d API servers", cores, engine_threads(), count
-    )
+    logger.info("%d cores; CPU threads: %d for the engine core, 1 for each API server", cores, engine_threads())
     if cores < count + 1:
         logger.warning("%d cores are fewer than API servers and engine core together; they will take turns", cores)
