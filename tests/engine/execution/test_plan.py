@@ -14,8 +14,9 @@ from engine.execution.memory_plan import GIB, DeviceMemory, MemoryPlan
 from engine.execution.plan import make_plan
 from engine.execution.precision import Precision, choose_device, choose_precision
 from engine.models.shape import ModelError, ModelShape, read_shape
+from engine.weights.safetensors_folder import SafetensorsFolder
 from protocol.launch import DType
-from tests.helpers.drive_runner import engine_config
+from tests.helpers.drive_runner import engine_config, start
 from tests.helpers.small_models import save_model
 
 CPU = torch.device("cpu")
@@ -184,3 +185,17 @@ def test_a_device_that_is_not_there() -> None:
     assert choose_device("auto") == CPU
     with pytest.raises(ModelError, match="--device cuda: torch sees no CUDA device"):
         choose_device("cuda")
+
+
+def test_what_does_not_fit_is_told_before_a_weight_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model("llama", tmp_path)
+    monkeypatch.setattr(SafetensorsFolder, "read", lambda *_: pytest.fail("a weight was read"))
+    with pytest.raises(ModelError, match="fewer than one request of 256"):
+        start(engine_config(tmp_path, kv_cache_memory_bytes=ONE_BLOCK))
+
+
+def test_the_plan_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_model("llama", tmp_path)
+    with caplog.at_level("INFO", "headrace.engine"):
+        start(engine_config(tmp_path, kv_cache_memory_bytes=20 * ONE_BLOCK))
+    assert "memory plan of cpu: weights 0 MiB + KV cache for 320 tokens 0 MiB = 1 MiB of" in caplog.text
