@@ -35,7 +35,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_model_len: int | None = None
     block_size: int = 16
     max_num_seqs: int = 256
-    max_num_batched_tokens: int = 2048
+    max_num_batched_tokens: int | None = None  # None: what suits the device
     max_num_queued_reqs: int = 4096  # waiting rows beyond which a Submit is refused
     max_num_queued_tokens: int = 4_194_304  # the same in prompt tokens
     max_logprobs: int = 20

@@ -12,6 +12,9 @@ from engine.models.tensors import num_parameters
 from protocol.launch import EngineConfig
 
 MAX_DEFAULT_CPU_CACHE = 4 * GIB
+# A step's launches take the CPU about 16 ms, whatever its tokens (28 layers): a small model's GPU needs as many to be
+# busy meanwhile. On a CPU a step of 2048 tokens takes seconds already.
+CPU_TOKEN_BUDGET, GPU_TOKEN_BUDGET = 2048, 8192
 
 
 def make_plan(
@@ -19,12 +22,13 @@ def make_plan(
 ) -> tuple[EnginePlan, MemoryPlan]:
     """Raises `ModelError` where the plan asks too much, whatever is free at the moment."""
     max_model_len = _choose_max_model_len(config, shape)
+    token_budget = _choose_token_budget(config, max_model_len, device)
     if device.type == "cpu":
         parts = {WEIGHTS: num_parameters(shape) * (2 if precision.packed else precision.compute.itemsize)}
         limit, limit_name = memory.total, "all of the machine"
         spare = min(MAX_DEFAULT_CPU_CACHE, (memory.free - parts[WEIGHTS]) // 4)
     else:
-        parts = _gpu_parts(config, shape, precision, max_model_len)
+        parts = _gpu_parts(config, shape, precision, max_model_len, token_budget)
         limit, limit_name = _gpu_limit(config, memory)
         spare = limit - sum(parts.values())
     one_block = _block_bytes(config, shape, precision)
@@ -46,7 +50,7 @@ def make_plan(
         block_size=config.block_size,
         num_blocks=num_blocks,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=token_budget,
         vocab_size=shape.vocab_size,
     )
     return plan, memory_plan
@@ -63,13 +67,23 @@ def _choose_max_model_len(config: EngineConfig, shape: ModelShape) -> int:
     return config.max_model_len
 
 
+def _choose_token_budget(config: EngineConfig, max_model_len: int, device: torch.device) -> int:
+    """Of a step, where none was asked for: enough to keep the device busy, a prompt's whole if it may not be cut."""
+    if config.max_num_batched_tokens is not None:
+        return config.max_num_batched_tokens
+    enough = CPU_TOKEN_BUDGET if device.type == "cpu" else GPU_TOKEN_BUDGET
+    return max(enough, config.max_num_seqs, 0 if config.enable_chunked_prefill else max_model_len)
+
+
 def _block_bytes(config: EngineConfig, shape: ModelShape, precision: Precision) -> int:
     """One block's keys and values over all layers."""
     per_token = 2 * shape.num_kv_heads * shape.head_dim * precision.cache.itemsize
     return per_token * config.block_size * shape.num_layers
 
 
-def _gpu_parts(config: EngineConfig, shape: ModelShape, precision: Precision, max_model_len: int) -> dict[str, int]:
+def _gpu_parts(
+    config: EngineConfig, shape: ModelShape, precision: Precision, max_model_len: int, token_budget: int
+) -> dict[str, int]:
     from engine.execution.gpu.footprint import GpuSizes, gpu_parts
     from engine.execution.gpu.graphs import graph_sizes
 
@@ -77,10 +91,10 @@ def _gpu_parts(config: EngineConfig, shape: ModelShape, precision: Precision, ma
         itemsize=precision.compute.itemsize,
         max_model_len=max_model_len,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=token_budget,
         block_size=config.block_size,
         num_graph_sizes=len(graph_sizes(config.max_num_seqs)),
-        prompt_logprob_rows=min(config.max_num_batched_tokens, MAX_ROWS),
+        prompt_logprob_rows=min(token_budget, MAX_ROWS),
     )
     return gpu_parts(shape, sizes)
 

@@ -1,9 +1,9 @@
 """Attention of one long prompt chunk by cuDNN, which runs big products at a rate that Triton does not reach.
 
 cuDNN takes no paged cache and no queries that begin behind the keys, so the row's keys and values are gathered first,
-a chunk behind a prefix is two calls (all of the prefix; causal within the rest), and their results are merged by their
-sums of exponentials. cuDNN builds a plan for each new shape, so both calls have lengths that are round multiples: the
-second begins before the chunk and ends behind it, and what it computes there is dropped.
+a chunk behind a prefix is several calls (pieces of the prefix; causal within the rest), and their results are merged by
+their sums of exponentials. cuDNN builds a plan for each new shape, so there are few: the causal call begins before the
+chunk and ends behind it, at round multiples, and what it computes there is dropped; pieces have few lengths too.
 """
 
 import numpy as np
@@ -64,12 +64,10 @@ def long_prefill(
     size = -(-(first + length) // multiple) * multiple
     keys, values = _gathered(cache, table, before + length, start + size)
     queries = _padded(q, first, size)
-    own, own_logs = _attend(queries, keys[start:], values[start:], causal=True, scale=scale)
-    if not start:
-        out.copy_(own[first : first + length])
-        return
-    prefix, prefix_logs = _attend(queries, keys[:start], values[:start], causal=False, scale=scale)
-    _merge(own, prefix, own_logs, prefix_logs, first, out)
+    merged, logs = _attend(queries, keys[start:], values[start:], causal=True, scale=scale)
+    for piece in _pieces(start, config):
+        _merge_into(merged, logs, *_attend(queries, keys[piece], values[piece], causal=False, scale=scale))
+    out.copy_(merged[first : first + length])
 
 
 def long_prefill_twin(q: Tensor, cache: Tensor, table: Tensor, before: int, *, scale: float | None = None) -> Tensor:
@@ -80,6 +78,18 @@ def long_prefill_twin(q: Tensor, cache: Tensor, table: Tensor, before: int, *, s
     scores = torch.einsum("qhd,khd->hqk", q.float(), keys) * (scale or q.shape[2] ** -0.5)
     seen = torch.ones(len(q), length, dtype=torch.bool, device=q.device).tril(before)
     return torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), values)
+
+
+def _pieces(end: int, config: LongPrefillConfig) -> list[slice]:
+    """The keys before `end`, the largest pieces first."""
+    pieces, at, size = [], 0, config.largest_piece
+    while at < end:
+        if at + size > end:
+            size //= 2
+        else:
+            pieces.append(slice(at, at + size))
+            at += size
+    return pieces
 
 
 def _gathered(cache: Tensor, table: Tensor, length: int, size: int) -> tuple[Tensor, Tensor]:
@@ -122,23 +132,20 @@ def _attend_twin(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float 
     return mixed.to(q.dtype), scores.logsumexp(-1).transpose(0, 1)
 
 
-def _merge(a: Tensor, b: Tensor, logs_a: Tensor, logs_b: Tensor, first: int, out: Tensor) -> None:
-    assert a.stride(2) == b.stride(2) == 1
-    assert logs_a.stride() == logs_b.stride()
-    num_tokens, num_heads, head_dim = out.shape
+def _merge_into(merged: Tensor, logs: Tensor, part: Tensor, part_logs: Tensor) -> None:
+    """Attention over some keys, and over some more, into the places of the first; both with their logs."""
+    assert merged.stride() == part.stride() and merged.stride(2) == 1
+    assert logs.stride() == part_logs.stride()
+    num_tokens, num_heads, head_dim = merged.shape
     merge[(num_tokens,)](
-        a,
-        b,
-        logs_a,
-        logs_b,
-        out,
-        first,
-        a.stride(0),
-        a.stride(1),
-        b.stride(0),
-        b.stride(1),
-        logs_a.stride(0),
-        logs_a.stride(1),
+        merged,
+        part,
+        logs,
+        part_logs,
+        merged.stride(0),
+        merged.stride(1),
+        logs.stride(0),
+        logs.stride(1),
         HEADS=num_heads,
         HEADS_PAD=triton.next_power_of_2(num_heads),
         DIM=head_dim,

@@ -20,18 +20,14 @@ def gather(cache, table, out, length, TOKEN: tl.constexpr, BLOCK: tl.constexpr, 
     tl.store(out + index.to(tl.int64) * (BLOCK * TOKEN) + place, values, mask=inside)
 
 
-@triton.jit(do_not_specialize=["first"])
+@triton.jit
 def merge(
-    parts_a,
-    parts_b,
-    logs_a,
-    logs_b,
-    out,
-    first,
-    token_stride_a,
-    head_stride_a,
-    token_stride_b,
-    head_stride_b,
+    merged,
+    part,
+    logs,
+    part_logs,
+    token_stride,
+    head_stride,
     log_token_stride,
     log_head_stride,
     HEADS: tl.constexpr,
@@ -39,23 +35,18 @@ def merge(
     DIM: tl.constexpr,
     DIM_PAD: tl.constexpr,
 ):
-    """Token i of out from token first + i of both parts, weighed by their sums of exponentials."""
+    """Program i weighs token i of both by their sums of exponentials."""
     token = tl.program_id(0).to(tl.int64)
-    place = token + first
     head, dim = tl.arange(0, HEADS_PAD), tl.arange(0, DIM_PAD)
     real = head < HEADS
     ours = real[:, None] & (dim < DIM)[None, :]
-    of_log = place * log_token_stride + head * log_head_stride
-    log_a = tl.load(logs_a + of_log, mask=real, other=0.0)
-    log_b = tl.load(logs_b + of_log, mask=real, other=0.0)
+    of_log = token * log_token_stride + head * log_head_stride
+    log_a = tl.load(logs + of_log, mask=real, other=0.0)
+    log_b = tl.load(part_logs + of_log, mask=real, other=0.0)
     share = 1.0 / (1.0 + tl.exp(log_b - log_a))
-    a = tl.load(
-        parts_a + place * token_stride_a + head[:, None] * head_stride_a + dim[None, :], mask=ours, other=0.0
-    ).to(tl.float32)
-    b = tl.load(
-        parts_b + place * token_stride_b + head[:, None] * head_stride_b + dim[None, :], mask=ours, other=0.0
-    ).to(tl.float32)
-    mixed = b + (a - b) * share[:, None]
-    tl.store(
-        out + token * (HEADS * DIM) + head[:, None] * DIM + dim[None, :], mixed.to(out.dtype.element_ty), mask=ours
-    )
+    place = token * token_stride + head[:, None] * head_stride + dim[None, :]
+    a = tl.load(merged + place, mask=ours, other=0.0).to(tl.float32)
+    b = tl.load(part + place, mask=ours, other=0.0).to(tl.float32)
+    tl.store(merged + place, (b + (a - b) * share[:, None]).to(merged.dtype.element_ty), mask=ours)
+    top = tl.maximum(log_a, log_b)
+    tl.store(logs + of_log, top + tl.log(tl.exp(log_a - top) + tl.exp(log_b - top)), mask=real)

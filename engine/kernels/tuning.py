@@ -28,7 +28,10 @@ class PrefillConfig:
 class LongPrefillConfig:
     least_queries: int  # of a chunk that goes to cuDNN
     least_pairs: int  # of queries and keys that its queries see
-    multiple: int  # of the lengths that cuDNN is called with: for each new one it builds a plan
+    # Of the lengths that cuDNN is called with; it builds a plan for each new pair of them, which takes it 65 ms (H100,
+    # 2026-11-25). The keys of a prefix are cut into pieces of this, times powers of two.
+    multiple: int
+    largest_piece: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +63,7 @@ PREFILL: tuple[tuple[int, int, int, int, PrefillConfig], ...] = (
     (1 << 30, 1 << 30, 1 << 30, 128, PrefillConfig(queries=128, tile=64, warps=8, stages=3)),
     (1 << 30, 1 << 30, 1 << 30, 1 << 30, PrefillConfig(queries=64, tile=32, warps=4, stages=2)),
 )
-LONG_PREFILL = LongPrefillConfig(least_queries=1024, least_pairs=1 << 24, multiple=256)
+LONG_PREFILL = LongPrefillConfig(least_queries=4096, least_pairs=1 << 24, multiple=512, largest_piece=8192)
 
 # (largest row, warps)
 RMS_NORM: tuple[tuple[int, int], ...] = ((1024, 4), (2048, 4), (1 << 30, 8))

@@ -49,15 +49,16 @@ def _check_address(s: Settings) -> None:
 
 
 def _check_steps(s: Settings) -> None:
-    if s.max_num_batched_tokens < s.max_num_seqs:
+    budget = s.max_num_batched_tokens
+    if budget is not None and budget < s.max_num_seqs:
         raise SettingsError(
-            f"--max-num-batched-tokens {s.max_num_batched_tokens} is less than --max-num-seqs {s.max_num_seqs}: "
+            f"--max-num-batched-tokens {budget} is less than --max-num-seqs {s.max_num_seqs}: "
             "a step takes at least one token of each running row; raise the first or lower the second"
         )
-    if not s.enable_chunked_prefill and s.max_model_len is not None and s.max_num_batched_tokens < s.max_model_len:
+    if budget is not None and not s.enable_chunked_prefill and budget < (s.max_model_len or 0):
         raise SettingsError(
             f"--no-enable-chunked-prefill computes a prompt in one step, so --max-num-batched-tokens must be at least "
-            f"--max-model-len ({s.max_model_len}), not {s.max_num_batched_tokens}"
+            f"--max-model-len ({s.max_model_len}), not {budget}"
         )
     if s.enable_request_priority and s.scheduling_policy != "priority":
         raise SettingsError("--enable-request-priority has no effect without --scheduling-policy priority; add it")

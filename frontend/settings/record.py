@@ -68,7 +68,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: Annotated[Seed, "seed of dummy weights"] = 0
     max_model_len: Annotated[Count | None, "tokens of prompt and answer together; without it the model's own"] = None
     max_num_seqs: Annotated[Count, "rows that run at the same time"] = 256
-    max_num_batched_tokens: Annotated[Count, "tokens of one step, prefill and decode together"] = 2048
+    max_num_batched_tokens: Annotated[
+        Count | None, "tokens of one step, prefill and decode together; without it 8192 on a GPU, 2048 on the CPU"
+    ] = None
     block_size: Annotated[BlockSize, "tokens of a KV block"] = 16
     gpu_memory_utilization: Annotated[Fraction, "share of the GPU's memory that the engine may take"] = 0.9
     kv_cache_memory_bytes: Annotated[Bytes | None, "size of the KV cache; without it what memory allows"] = None

@@ -35,7 +35,7 @@ def build(config: EngineConfig, shape: ModelShape, report: Report) -> tuple[Runn
         block_size=config.block_size,
         num_blocks=4096,
         max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_num_batched_tokens=config.max_num_batched_tokens or 2048,
         vocab_size=shape.vocab_size,
     )
     report("load fake model", 0.0)

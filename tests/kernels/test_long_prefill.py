@@ -6,10 +6,10 @@ from engine.kernels.long_prefill import are_long, has_long_prefill, long_prefill
 from engine.kernels.tuning import LongPrefillConfig
 from tests.kernels.paged_rows import error, paged_rows
 
-SMALL = LongPrefillConfig(least_queries=4, least_pairs=40, multiple=32)
+SMALL = LongPrefillConfig(least_queries=4, least_pairs=40, multiple=32, largest_piece=64)
 
 
-@pytest.mark.parametrize(("length", "before"), [(64, 0), (33, 0), (70, 1), (32, 64), (5, 100), (64, 32), (100, 95)])
+@pytest.mark.parametrize(("length", "before"), [(64, 0), (33, 0), (70, 1), (32, 64), (5, 100), (64, 32), (100, 231)])
 @pytest.mark.parametrize(("heads", "head_dim"), [((4, 2), 64), ((3, 1), 80)])
 def test_chunks_agree_with_the_twin(
     length: int, before: int, heads: tuple[int, int], head_dim: int, device: torch.device, half: torch.dtype

@@ -199,3 +199,20 @@ def test_the_plan_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level("INFO", "headrace.engine"):
         start(engine_config(tmp_path, kv_cache_memory_bytes=20 * ONE_BLOCK))
     assert "memory plan of cpu: weights 0 MiB + KV cache for 320 tokens 0 MiB = 1 MiB of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_cpu", "on_gpu"),
+    [
+        ({}, 2048, 8192),
+        ({"max_num_batched_tokens": 300}, 300, 300),
+        ({"max_num_seqs": 10_000}, 10_000, 10_000),
+        ({"enable_chunked_prefill": False}, 20_000, 20_000),
+    ],
+)
+def test_a_token_budget_that_nobody_asked_for_suits_the_device(
+    large: ModelShape, changes: dict[str, Any], on_cpu: int, on_gpu: int
+) -> None:
+    asked = {"kv_cache_memory_bytes": 20 * GIB, "max_model_len": 20_000} | changes
+    assert cpu_plan(large, **asked)[0].max_num_batched_tokens == on_cpu
+    assert gpu_plan(large, **asked)[0].max_num_batched_tokens == on_gpu

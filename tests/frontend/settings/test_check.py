@@ -27,7 +27,7 @@ def test_the_defaults_can_be_served() -> None:
         ({"uds": "/tmp/" + "ü" * 60}, ["--uds", "125 bytes", "107"]),
         ({"max_num_batched_tokens": 100}, ["--max-num-batched-tokens 100", "--max-num-seqs 256"]),
         (
-            {"enable_chunked_prefill": False, "max_model_len": 4096},
+            {"enable_chunked_prefill": False, "max_model_len": 4096, "max_num_batched_tokens": 2048},
             ["--no-enable-chunked-prefill", "--max-num-batched-tokens", "4096", "2048"],
         ),
         ({"enable_request_priority": True}, ["--enable-request-priority", "--scheduling-policy priority"]),
@@ -53,7 +53,7 @@ def test_right_combinations_pass(tmp_path: Path) -> None:
         {"chat_template": "{{ messages }}"},
         {"generation_config": str(tmp_path)},
         {"enable_request_priority": True, "scheduling_policy": "priority"},
-        {"enable_chunked_prefill": False, "max_model_len": 2048},
+        {"enable_chunked_prefill": False, "max_model_len": 100_000},
         {"uds": "/run/headrace.sock"},
         {"model": "demo", "load_format": "gguf"},
     ):
