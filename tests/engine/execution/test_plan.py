@@ -9,7 +9,7 @@ import torch
 
 from engine.config import EnginePlan
 from engine.execution import precision as precision_module
-from engine.execution.device_memory import wait_until_free
+from engine.execution.device_memory import container_limit, wait_until_free
 from engine.execution.memory_plan import GIB, DeviceMemory, MemoryPlan
 from engine.execution.plan import make_plan
 from engine.execution.precision import Precision, choose_device, choose_precision
@@ -138,6 +138,13 @@ def test_weights_are_counted_as_they_are_stored(name: str, tmp_path: Path) -> No
 def test_what_grows_takes_its_room_from_the_cache(large: ModelShape, name: str) -> None:
     less, more = (gpu_plan(large, **{name: number})[1] for number in (512, 1024))
     assert less.kv_cache > more.kv_cache and less.limit == more.limit
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1073741824\n", GIB), ("max\n", None), (None, None)])
+def test_a_container_may_have_less_than_the_machine(tmp_path: Path, text: str | None, limit: int | None) -> None:
+    if text is not None:
+        (tmp_path / "memory.max").write_text(text)
+    assert container_limit([tmp_path / "memory.max"]) == limit
 
 
 def test_memory_that_comes_back_is_waited_for(large: ModelShape) -> None:
