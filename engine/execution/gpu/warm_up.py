@@ -11,8 +11,9 @@ from engine.config import EnginePlan
 from engine.execution.fake_steps import FILTERED, GREEDY, RANDOM, FakeRow, everything, fake_step
 from protocol.sampling import Sampling
 
-# (tokens before, length) of chunks that take other kernels than prompts from their beginning (`engine.kernels.tuning`).
-_BEHIND_PREFIXES = ((2048, 512), (16384, 1024))
+# Chunks that end beyond so many tokens take other kernels, and long ones behind long prefixes are cuDNN's
+# (`engine.kernels.tuning`).
+_SHORT_PREFIX, _LONG_PREFIX = 2048, 8192
 _LEAST_CHUNK = 16
 _DECODES = (0, 1, 3, 15, 40)  # Triton compiles a kernel anew for a number that is 1, or a multiple of 16
 _NUM_LOGPROBS = 5
@@ -27,15 +28,13 @@ def warm_up(runner: Runner, plan: EnginePlan) -> None:
 
 def warm_up_steps(plan: EnginePlan) -> list[ScheduledBatch]:
     """The largest first, whose memory serves the others too; rows that ask for little last."""
-    lengths = _chunk_lengths(min(plan.max_num_batched_tokens, plan.max_model_len))
+    longest, *shorter = _chunk_lengths(min(plan.max_num_batched_tokens, plan.max_model_len))
     special = everything(min(_NUM_LOGPROBS, plan.vocab_size))
-    steps = [_step(plan, special, length=lengths[0], num_decodes=2, prompt_logprobs=_NUM_LOGPROBS)]
-    steps += [
-        _step(plan, GREEDY, start=start, length=length)
-        for start, length in _BEHIND_PREFIXES
-        if start + length <= plan.max_model_len
+    steps = [
+        _step(plan, special, start=_LONG_PREFIX, length=longest, num_decodes=2, prompt_logprobs=_NUM_LOGPROBS),
+        _step(plan, GREEDY, start=_SHORT_PREFIX, length=512),
     ]
-    turns = zip(lengths[1:], cycle(_DECODES), cycle((GREEDY, RANDOM, FILTERED)))
+    turns = zip(shorter, cycle(_DECODES), cycle((GREEDY, RANDOM, FILTERED)))
     steps += [_step(plan, sampling, length=length, num_decodes=count) for length, count, sampling in turns]
     steps += [_step(plan, GREEDY, length=1, num_decodes=count) for count in _powers_of_two(1, plan.max_num_seqs)]
     return steps
@@ -59,9 +58,10 @@ def _step(
     num_decodes: int = 0,
     prompt_logprobs: int = -1,
 ) -> ScheduledBatch:
-    """One chunk beside decode rows, as many of both as the plan lets into a step."""
+    """One chunk beside decode rows, as many of both as the plan lets into a step; from 0 where a row is not so long."""
     num_decodes = min(num_decodes, plan.max_num_seqs - 1, plan.max_num_batched_tokens - 1)
-    length = min(length, plan.max_num_batched_tokens - num_decodes)
+    length = min(length, plan.max_num_batched_tokens - num_decodes, plan.max_model_len)
+    start = start if start + length <= plan.max_model_len else 0
     decodes = [FakeRow(start=min(_LEAST_CHUNK, plan.max_model_len - 1), sampling=sampling)] * num_decodes
     chunk = FakeRow(start=start, length=length, sampling=sampling, prompt_logprobs=prompt_logprobs)
     return fake_step(plan, decodes, [chunk])
