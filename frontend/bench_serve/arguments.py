@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIMIT",
         help="count requests within ttft:200 tpot:50",
     )
-    report.add_argument("--output", type=Path, metavar="FILE", help="write the numbers there as JSON")
+    report.add_argument("--output", type=_new_file, metavar="FILE", help="write the numbers there as JSON")
 
 
 def _add_endpoint(group: "argparse._ArgumentGroup") -> None:
@@ -66,7 +66,7 @@ def _add_load(group: "argparse._ArgumentGroup") -> None:
 
 
 def make_source(arguments: argparse.Namespace) -> PromptSource:
-    """Raises ValueError (one sentence) when arguments do not fit together, OSError when the file cannot be read."""
+    """Raises ValueError (one sentence) when arguments do not fit together, or name what is not there."""
     if arguments.chat and not arguments.dataset:
         raise ValueError("--chat sends text, which only --dataset has; token ids go to /v1/completions")
     if arguments.workload and arguments.output_len:
@@ -132,6 +132,14 @@ def _positive(text: str) -> float:
     if not number > 0:
         raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return number
+
+
+def _new_file(text: str) -> Path:
+    """Looked at before the run: what it has measured would be lost."""
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}")
+    return path
 
 
 def _limit(text: str) -> Any:

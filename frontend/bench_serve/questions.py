@@ -47,7 +47,7 @@ class Questions:
 
 
 def read_questions(path: Path) -> list[str]:
-    """The first question of each conversation. Raises ValueError, or OSError when the file cannot be read."""
+    """The first question of each conversation. Raises ValueError."""
     questions = [text for conversation in _read(path) if (text := _first_question(conversation))]
     if not questions:
         raise ValueError(f"{path} holds no conversation in which a human speaks first")
@@ -55,11 +55,13 @@ def read_questions(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> list[_Conversation]:
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         if data.lstrip().startswith(b"["):
             return msgspec.json.decode(data, type=list[_Conversation])
         return msgspec.json.Decoder(_Conversation).decode_lines(data)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise ValueError(f"{path} is no list of conversations: {error}") from error
 
