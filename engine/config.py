@@ -15,6 +15,7 @@ class EnginePlan:
     max_num_seqs: int  # slots
     max_num_batched_tokens: int  # the token budget of one step
     vocab_size: int  # the width of the logits
+    max_logprobs: int = 20  # alternatives that a row may ask for beside a token's log-probability
 
     @property
     def max_blocks_per_row(self) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 from engine.batch import Bools, Int64s, SlotSetup
 from engine.config import EnginePlan
 from engine.execution.slot_lists import SlotLists
-from engine.execution.slot_sampling import ALLOWED, BAD_WORDS, BIAS
 from engine.execution.slot_tables import SlotTables
+from engine.execution.slot_work import ALLOWED, BAD_WORDS, BIAS
 
 # A bad word's entry: its last token, the number of tokens before that, then those, the nearest first.
 _LAST, _COUNT, _BEFORE = 0, 1, 2

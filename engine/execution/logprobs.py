@@ -1,22 +1,11 @@
-"""Log-probabilities of drawn and of prompt tokens, always from the raw logits."""
+"""Log-probabilities of drawn and of prompt tokens on their way from the device, always from the raw logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from engine.batch import Float32s, Int32s, LogprobRows, PromptLogprobRows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogprobs:
-    """Of n tokens, on the device. Tokens that are equally likely share the better rank."""
-
-    logprobs: Tensor  # [n]
-    ranks: Tensor  # [n]
-    top_ids: Tensor  # [n, k]
-    top_logprobs: Tensor  # [n, k]
+from engine.kernels.logprobs import TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +24,19 @@ class PromptLogprobs:
     first: int
     tokens: TokenLogprobs
 
+    def sent(self) -> "PromptLogprobs":
+        """On its way to pinned memory; to be read when the work of the current stream is done."""
+        tokens = self.tokens
+        return replace(
+            self,
+            tokens=TokenLogprobs(
+                logprobs=tokens.logprobs.to("cpu", non_blocking=True),
+                ranks=tokens.ranks.to("cpu", non_blocking=True),
+                top_ids=tokens.top_ids.to("cpu", non_blocking=True),
+                top_logprobs=tokens.top_logprobs.to("cpu", non_blocking=True),
+            ),
+        )
+
     def to_host(self) -> PromptLogprobRows:
         logprobs, ranks, top_ids, top_logprobs = _host(self.tokens)
         return PromptLogprobRows(
@@ -45,28 +47,6 @@ class PromptLogprobs:
             top_ids=top_ids,
             top_logprobs=top_logprobs,
         )
-
-
-def token_logprobs(logits: Tensor, tokens: Tensor, num_top: int) -> TokenLogprobs:
-    """logits [n, V], tokens [n] int64."""
-    everything = logits.log_softmax(-1)
-    chosen = everything.gather(1, tokens[:, None])
-    top = everything.topk(num_top)
-    return TokenLogprobs(
-        logprobs=chosen.squeeze(1),
-        ranks=(everything > chosen).sum(-1) + 1,
-        top_ids=top.indices,
-        top_logprobs=top.values,
-    )
-
-
-def joined(parts: list[TokenLogprobs]) -> TokenLogprobs:
-    return TokenLogprobs(
-        logprobs=torch.cat([part.logprobs for part in parts]),
-        ranks=torch.cat([part.ranks for part in parts]),
-        top_ids=torch.cat([part.top_ids for part in parts]),
-        top_logprobs=torch.cat([part.top_logprobs for part in parts]),
-    )
 
 
 def _host(tokens: TokenLogprobs) -> tuple[Float32s, Int32s, Int32s, Float32s]:

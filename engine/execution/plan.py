@@ -52,6 +52,7 @@ def make_plan(
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=token_budget,
         vocab_size=shape.vocab_size,
+        max_logprobs=min(config.max_logprobs, shape.vocab_size),
     )
     return plan, memory_plan
 
@@ -92,6 +93,7 @@ def _gpu_parts(
         max_model_len=max_model_len,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=token_budget,
+        max_logprobs=min(config.max_logprobs, shape.vocab_size),
         block_size=config.block_size,
         num_graph_sizes=len(graph_sizes(config.max_num_seqs)),
         prompt_logprob_rows=min(token_budget, MAX_ROWS),

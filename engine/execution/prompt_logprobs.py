@@ -9,8 +9,9 @@ from torch import Tensor
 
 from engine.batch import Int64s, ScheduledBatch
 from engine.execution.inputs import StepRows
-from engine.execution.logprobs import PromptLogprobs, joined, token_logprobs
+from engine.execution.logprobs import PromptLogprobs
 from engine.execution.slot_tables import SlotTables
+from engine.kernels.logprobs import joined, token_logprobs
 
 # Prompt tokens whose logits are held at once, so that a long prompt never has [tokens, vocabulary] numbers. The memory
 # plan counts on it.

@@ -14,26 +14,17 @@ from torch import Tensor
 from engine.batch import Int64s, SlotSetup
 from engine.config import EnginePlan
 from engine.execution.logit_rules import LogitRules
-from engine.execution.logprobs import DrawnLogprobs, token_logprobs
-from engine.execution.penalties import penalize
-from engine.execution.slot_sampling import (
-    ALLOWED,
-    BAD_WORDS,
-    BIAS,
-    MIN_P,
-    PENALTIES,
-    RANDOM,
-    TOP_K,
-    TOP_P,
-    SlotSampling,
-)
+from engine.execution.logprobs import DrawnLogprobs
+from engine.execution.slot_sampling import SlotSampling
 from engine.execution.slot_tables import SlotTables
+from engine.execution.slot_work import MIN_P, PENALTIES, RANDOM, RULES, TOP_K, TOP_P, SlotWork
+from engine.kernels.logprobs import token_logprobs
+from engine.kernels.penalties import penalize
 from engine.kernels.sampling import draw, thresholds
 from protocol.sampling import MAX_BAD_WORD_TOKENS
 
 UInt8s = npt.NDArray[np.uint8]
 
-_RULES = BIAS | ALLOWED | BAD_WORDS
 _FILTERS = TOP_K | TOP_P | MIN_P
 
 
@@ -47,28 +38,21 @@ class Drawn:
 class Sampler:
     def __init__(self, plan: EnginePlan, tables: SlotTables) -> None:
         self._tables = tables
-        self.slots = SlotSampling(plan, tables.device)
+        self.work = SlotWork(plan)
+        self._slots = SlotSampling(plan, tables.device)
         self._rules = LogitRules(plan, tables, MAX_BAD_WORD_TOKENS)
 
     def install(self, setup: SlotSetup) -> None:
         """Everything the slot's former row asked for is replaced."""
-        self.slots.install(setup)
+        self.work.install(setup)
+        self._slots.install(setup)
         self._rules.install(setup)
-
-    def asks_for_more(self, slots: Int64s, positions: Int64s) -> bool:
-        """Whether some row asks for more than temperature, top_k, top_p and min_p."""
-        own = self.slots
-        return bool(
-            np.bitwise_or.reduce(own.work[slots]) & (_RULES | PENALTIES)
-            or (own.num_logprobs[slots] >= 0).any()
-            or (positions < own.min_end[slots]).any()
-        )
 
     def draw(self, logits: Tensor, slots: Int64s, positions: Int64s) -> Drawn:
         """logits [S, V] float32, overwritten; `positions` [S] are where the drawn tokens will stand."""
-        work = self.slots.work[slots]
+        work = self.work.kinds[slots]
         union = int(np.bitwise_or.reduce(work))
-        asked = np.flatnonzero(self.slots.num_logprobs[slots] >= 0)
+        asked = np.flatnonzero(self.work.num_logprobs[slots] >= 0)
         raw = logits[self._device(asked)] if len(asked) else None  # a copy
         failed = ~logits.sum(-1).isfinite()
         if self._constrain(logits, union, slots, positions):
@@ -78,18 +62,18 @@ class Sampler:
         tokens = self._choose(logits, work, union, slots, positions)
         if raw is None:
             return Drawn(tokens=tokens, failed=failed, logprobs=None)
-        num_top = int(self.slots.num_logprobs[slots].max())
+        num_top = int(self.work.num_logprobs[slots].max())
         scored = token_logprobs(raw, tokens[self._device(asked)], num_top)
         return Drawn(tokens=tokens, failed=failed, logprobs=DrawnLogprobs(rows=asked.astype(np.int32), tokens=scored))
 
     def _constrain(self, logits: Tensor, union: int, slots: Int64s, positions: Int64s) -> bool:
         """Apply what bans tokens; whether there was anything."""
-        early = positions < self.slots.min_end[slots]
-        if union & _RULES:
-            self._rules.apply(logits, union, slots, positions, self.slots.prompt_len[slots])
+        early = self.work.early(slots, positions)
+        if union & RULES:
+            self._rules.apply(logits, union, slots, positions, self.work.prompt_len[slots])
         if early.any():
             self._rules.ban_stops(logits, slots, early)
-        return bool(union & _RULES or early.any())
+        return bool(union & RULES or early.any())
 
     def _penalize(self, logits: Tensor, rows: Int64s, slots: Int64s, positions: Int64s) -> None:
         row, slot = self._device(rows), self._device(slots[rows])
@@ -98,10 +82,10 @@ class Sampler:
             logits[row],
             self._tables.history[slot, : int(lengths.max())],
             self._device(lengths),
-            self._device(self.slots.prompt_len[slots[rows]]),
-            repetition=self.slots.number("repetition", slot),
-            presence=self.slots.number("presence", slot),
-            frequency=self.slots.number("frequency", slot),
+            self._device(self.work.prompt_len[slots[rows]]),
+            repetition=self._slots.number("repetition", slot),
+            presence=self._slots.number("presence", slot),
+            frequency=self._slots.number("frequency", slot),
         )
 
     def _choose(self, logits: Tensor, work: UInt8s, union: int, slots: Int64s, positions: Int64s) -> Tensor:
@@ -116,7 +100,7 @@ class Sampler:
         return tokens
 
     def _draw_random(self, logits: Tensor, union: int, slots: Int64s, positions: Int64s) -> Tensor:
-        slot, numbers = self._device(slots), self.slots
+        slot, numbers = self._device(slots), self._slots
         scaled = logits.div_(numbers.number("temperature", slot)[:, None])
         keys = self._device(numbers.keys(slots, positions))
         if not union & _FILTERS:

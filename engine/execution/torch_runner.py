@@ -69,7 +69,7 @@ class TorchRunner:
         self._install(batch)
         rows = step_rows(batch, self._grouper)
         sampled = sampled_rows(batch)
-        parts = prompt_parts(batch, rows, self._sampler.slots.prompt_len)
+        parts = prompt_parts(batch, rows, self._sampler.work.prompt_len)
         last_tokens = (rows.first + rows.lengths - 1)[sampled]
         wanted = np.concatenate([last_tokens, *(part.tokens for part in parts)])
         hidden = self._decoder.hidden(build_inputs(rows, wanted, self._tables, self._grouper), self._cache)

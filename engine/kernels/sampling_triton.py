@@ -25,6 +25,7 @@ from torch import Tensor
 
 from engine.kernels.noise_triton import gumbel, row_key, run_noise
 from engine.kernels.ordered_triton import least_kept, ordered, ordered_up, value_of
+from engine.kernels.runs_triton import load_runs, top_and_sum
 from engine.kernels.sampling import RUN, SlotParameters
 from engine.kernels.tuning import CHOOSE_RUNS_WARPS, FILTER_RUNS, SEARCH_RUNS, WEIGH_RUNS
 
@@ -104,7 +105,7 @@ def _allocate(num_rows: int, num_runs: int, device: torch.device) -> _Scratch:
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots"])
 def _weigh(logits, row_stride, slots, temperatures, maxima, sums, num_runs, SIZE: tl.constexpr, RUNS: tl.constexpr):
     row = tl.program_id(0)
     slot = tl.load(slots + row)
@@ -113,13 +114,13 @@ def _weigh(logits, row_stride, slots, temperatures, maxima, sums, num_runs, SIZE
     temperature = tl.load(temperatures + slot)
     factor = _LOG2_E / tl.where(temperature > 0.0, temperature, 1.0)
     runs = tl.program_id(1) * RUNS + tl.arange(0, RUNS)
-    values = _load_runs(logits + row.to(tl.int64) * row_stride, runs, runs < num_runs, SIZE)
-    top, total = _top_and_sum(values, factor)
+    values = load_runs(logits + row.to(tl.int64) * row_stride, runs, runs < num_runs, SIZE)
+    top, total = top_and_sum(values, factor)
     tl.store(maxima + row * num_runs + runs, top, mask=runs < num_runs)
     tl.store(sums + row * num_runs + runs, total, mask=runs < num_runs)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots", "positions"])
 def _choose(
     logits,
     row_stride,
@@ -204,7 +205,7 @@ def _choose(
         tl.store(stages + row, _DONE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots", "positions"])
 def _filter(
     logits,
     row_stride,
@@ -265,7 +266,7 @@ def _filter_among(
     lanes = tl.arange(0, LANES)
     present = lanes < tl.load(num_chosen + row)
     runs = tl.load(chosen + row * CANDIDATES + lanes, mask=present, other=0)
-    values = _load_runs(line, runs, present, SIZE)
+    values = load_runs(line, runs, present, SIZE)
     top = tl.max(tl.max(values, 1), 0)
     floor = tl.load(floors + row).to(tl.int64)
     keys, top_key = ordered(values, SHIFT), ordered(top, SHIFT).to(tl.int64)
@@ -299,7 +300,7 @@ def _filter_among(
     return resolved
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots", "positions"])
 def _search(
     logits,
     row_stride,
@@ -387,28 +388,13 @@ def _search_all(
     winners = tl.zeros([RUNS], tl.int32)
     for start in range(0, SIZE, RUNS * _RUN):
         runs = start // _RUN + tl.arange(0, RUNS)
-        values = _load_runs(line, runs, runs * _RUN < SIZE, SIZE)
+        values = load_runs(line, runs, runs * _RUN < SIZE, SIZE)
         raced = _race_between_runs(values, ordered(values, SHIFT), bound, runs, factor, temperature, key)
         winners = tl.where(raced > best, runs, winners)
         best = tl.maximum(raced, best)
     won = tl.max(best, 0)
     winner = tl.min(tl.where(best == won, winners, _NONE), 0)
     tl.store(tokens + row, _race_in_run(line, winner, SIZE, temperature, value_of(bound, SHIFT), key))
-
-
-@triton.jit
-def _load_runs(line, runs, present, SIZE: tl.constexpr):
-    """[runs, 64] logits in float32, -inf where there are none."""
-    ids = runs[:, None] * _RUN + tl.arange(0, _RUN)[None, :]
-    return tl.load(line + ids, mask=present[:, None] & (ids < SIZE), other=-float("inf")).to(tl.float32)
-
-
-@triton.jit
-def _top_and_sum(values, factor):
-    """Each run's maximum, and the sum of its weights relative to it: NaN where a value is NaN or +inf."""
-    top = tl.max(values, 1)
-    zero = tl.where(top == -float("inf"), 0.0, top)
-    return top, tl.sum(tl.exp2((values - zero[:, None]) * factor), 1)
 
 
 @triton.jit
@@ -422,7 +408,7 @@ def _log_weights(tops, totals, temperature):
 def _race_between_runs(values, keys, bound, runs, factor, temperature, key):
     """Each run's log weight over what reaches the bound, plus noise."""
     kept = tl.where(keys >= bound.to(tl.int32), values, -float("inf"))
-    top, total = _top_and_sum(kept, factor)
+    top, total = top_and_sum(kept, factor)
     return _log_weights(top, total, temperature) + run_noise(key, runs)
 
 
@@ -441,7 +427,7 @@ def _race_in_run(line, run, SIZE: tl.constexpr, temperature, least, key):
 def _likely_bound(line, SIZE: tl.constexpr, left_out, low, high, top, factor, RUNS: tl.constexpr, SHIFT: tl.constexpr):
     """About the logit below which the row weighs `left_out`, from runs that stand evenly in it: the tail is many."""
     EVERY: tl.constexpr = max(1, SIZE // (RUNS * _RUN))
-    values = _load_runs(line, tl.arange(0, RUNS) * EVERY, tl.arange(0, RUNS) * (EVERY * _RUN) < SIZE, SIZE)
+    values = load_runs(line, tl.arange(0, RUNS) * EVERY, tl.arange(0, RUNS) * (EVERY * _RUN) < SIZE, SIZE)
     values = tl.where(values >= value_of(low, SHIFT), values, -float("inf"))
     keys, weights = ordered(values, SHIFT), tl.exp2((values - top) * factor)
     above = tl.sum(weights) - left_out / EVERY
@@ -500,7 +486,7 @@ def _row_amounts(
     of_c = tl.zeros([RUNS, _RUN], tl.float32)
     for start in range(0, SIZE, RUNS * _RUN):
         runs = start // _RUN + tl.arange(0, RUNS)
-        values = _load_runs(line, runs, runs * _RUN < SIZE, SIZE)
+        values = load_runs(line, runs, runs * _RUN < SIZE, SIZE)
         weights = 1.0 if COUNT else tl.exp2((values - top) * factor)
         of_a += tl.where(values >= least_a, weights, 0.0)
         of_b += tl.where(values >= least_b, weights, 0.0)

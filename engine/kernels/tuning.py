@@ -86,6 +86,13 @@ CHOOSE_RUNS_WARPS = 16
 # hold, among half of them.
 FILTER_RUNS = PieceConfig(size=128, warps=8)
 SEARCH_RUNS = PieceConfig(size=128, warps=32)
+COPY_MASKED = PieceConfig(size=2048, warps=8)  # logits
+BIASES = PieceConfig(size=256, warps=4)  # entries
+BAD_WORDS = PieceConfig(size=16, warps=4)  # words, of which 32 tokens are compared
+PENALTIES = PieceConfig(size=1024, warps=4)  # tokens of the history; no fewer than threads, as atomics want it
+PENALTY_PARTS = 8  # programs that share a row's history
+# (most alternatives of log-probabilities, warps): those beyond are left to torch
+TOP_LOGITS: tuple[tuple[int, int], ...] = ((32, 4), (128, 8))
 
 
 def decode_config(*, num_rows: int) -> DecodeConfig:

@@ -5,8 +5,9 @@ Each sum names what is alive at once at the worst moment; `scripts/check_memory.
 
 from dataclasses import dataclass
 
+from engine.execution.gpu.sampling_layout import sampler_bytes
 from engine.execution.memory_plan import CUDA, GIB, MIB, WEIGHTS
-from engine.kernels.tuning import DECODE, LONG_PREFILL
+from engine.kernels.tuning import DECODE, FILTER_RUNS, LONG_PREFILL
 from engine.models.shape import ModelShape
 from engine.models.tensors import num_parameters
 
@@ -21,7 +22,6 @@ CUBLAS_BYTES = 160 * MIB  # its workspaces, taken from torch, for each stream th
 GRAPH_BYTES = 8 * MIB
 MIXED_GRAPH_TOKENS = 512  # of prompt chunks in a step that has a graph
 STAGING_BYTES = 17 * MIB
-SAMPLING_COPIES = 4  # of the logits in 32 bits, where rows ask for penalties, biases or log-probabilities
 PROMPT_LOGPROB_COPIES = 4  # logits, log-softmax, its comparison and what topk sorts, for the tokens scored at once
 
 
@@ -33,6 +33,7 @@ class GpuSizes:
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    max_logprobs: int
     block_size: int
     num_graph_sizes: int
     prompt_logprob_rows: int  # prompt tokens whose logits are held at once
@@ -43,7 +44,7 @@ def gpu_parts(shape: ModelShape, sizes: GpuSizes) -> dict[str, int]:
     working = {
         "activations": _activations(shape, sizes),
         "logits": sizes.max_num_seqs * shape.vocab_size * sizes.itemsize,
-        "sampling": SAMPLING_COPIES * sizes.max_num_seqs * shape.vocab_size * FLOAT32,
+        "sampling": _sampling(shape, sizes),
         "prompt log-probabilities": _prompt_logprobs(shape, sizes),
         "CUDA graphs": _graphs(shape, sizes),
     }
@@ -58,9 +59,9 @@ def _weights(shape: ModelShape, sizes: GpuSizes) -> int:
 
 
 def _rows(shape: ModelShape, sizes: GpuSizes) -> int:
-    """Token history and block table of each slot, its sampling parameters, what decode attention leaves for itself."""
+    """Token history and block table of each slot, and what decode attention leaves for itself."""
     blocks = -(-sizes.max_model_len // sizes.block_size)
-    tables = sizes.max_num_seqs * (sizes.max_model_len + 1 + blocks + 32) * INT32
+    tables = sizes.max_num_seqs * (sizes.max_model_len + 1 + blocks) * INT32
     items = sizes.max_num_seqs + -(-max(config.programs for _, config in DECODE) // shape.num_kv_heads)
     scratch = items * (shape.num_heads * (shape.head_dim + 1) + shape.num_kv_heads + 8) * FLOAT32
     return tables + scratch + STAGING_BYTES
@@ -99,6 +100,18 @@ def _long_prefill(shape: ModelShape, sizes: GpuSizes) -> int:
     return keys + queries * (4 * shape.head_dim * sizes.itemsize + 4 * FLOAT32)
 
 
+def _sampling(shape: ModelShape, sizes: GpuSizes) -> int:
+    """What rows ask for beyond temperature and filters; the rest is of eager draws."""
+    slots, vocab_size = sizes.max_num_seqs, shape.vocab_size
+    kept = sampler_bytes(max_num_seqs=slots, vocab_size=vocab_size, max_logprobs=sizes.max_logprobs)
+    return kept + _draw(slots, vocab_size)
+
+
+def _draw(num_rows: int, vocab_size: int) -> int:
+    """Maxima and sums of runs, the runs that filters look at, and a few numbers a row."""
+    return num_rows * (2 * -(-vocab_size // 64) + FILTER_RUNS.size + 16) * FLOAT32
+
+
 def _prompt_logprobs(shape: ModelShape, sizes: GpuSizes) -> int:
     return sizes.prompt_logprob_rows * shape.vocab_size * (sizes.itemsize + PROMPT_LOGPROB_COPIES * FLOAT32)
 
@@ -106,5 +119,5 @@ def _prompt_logprobs(shape: ModelShape, sizes: GpuSizes) -> int:
 def _graphs(shape: ModelShape, sizes: GpuSizes) -> int:
     """Their shared pool, as large as the largest needs, and what the driver keeps of each."""
     tokens = sizes.max_num_seqs + MIXED_GRAPH_TOKENS
-    runs = sizes.max_num_seqs * shape.vocab_size // 64 * 2 * FLOAT32  # of the sampling kernels
-    return tokens * _token_bytes(shape, sizes.itemsize) + runs + sizes.num_graph_sizes * GRAPH_BYTES
+    draw = _draw(sizes.max_num_seqs, shape.vocab_size)
+    return tokens * _token_bytes(shape, sizes.itemsize) + draw + sizes.num_graph_sizes * GRAPH_BYTES

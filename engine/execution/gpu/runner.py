@@ -2,7 +2,7 @@
 
 Tokens, block tables and sampling parameters of each slot live on the device; a step sends what changed and, for each
 of its rows, slot and position. Steps of decode rows, and small ones with prompt chunks, are two graph launches; larger
-ones run eagerly. Rows that ask for what the graphs do not do (penalties, biases ...) are drawn by `Sampler`.
+ones run eagerly. What rows ask for beyond a plain draw (penalties, biases, log-probabilities ...) is `GpuSampler`'s.
 """
 
 import threading
@@ -13,18 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, StepResult
+from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, SlotSetup, StepResult
 from engine.config import EnginePlan
 from engine.execution.cache import allocate_cache
 from engine.execution.gpu.attention import Chunks, DecodeRows, GpuAttention, LongChunk
 from engine.execution.gpu.graphs import MixedGraph, StepGraphs, StepParts, mixed_sizes
+from engine.execution.gpu.sampler import ExtraWork, GpuSampler, SentLogprobs
 from engine.execution.gpu.staging import Staging, joined
 from engine.execution.gpu.step_inputs import MixedSize, cut_up, fill_decode, fill_mixed, num_fixed
 from engine.execution.inputs import StepRows, rows_in_order, sampled_rows
-from engine.execution.logprobs import DrawnLogprobs, PromptLogprobs
+from engine.execution.logprobs import PromptLogprobs
 from engine.execution.prompt_logprobs import PromptPart, prompt_parts, score_prompt
-from engine.execution.sampler import Sampler
-from engine.execution.slot_sampling import RANDOM
 from engine.execution.slot_tables import SlotTables
 from engine.kernels.argmax_triton import argmax
 from engine.kernels.decode_attention import decode_scratch
@@ -47,7 +46,7 @@ class _Out:
     tokens: Int32s  # [rows, 2] a view of pinned memory: ids, and 1 where a row failed
     places: Int32s | None  # [S] of the step's sampled rows among these; None: they are the rows
     copied: torch.cuda.Event
-    logprobs: DrawnLogprobs | None
+    logprobs: SentLogprobs | None
     prompt_logprobs: list[PromptLogprobs]
 
     def to_host(self) -> StepResult:
@@ -79,7 +78,7 @@ class GpuRunner:
         most = plan.max_num_seqs
         with self._enter():
             self._tables = SlotTables(plan, self._device)
-            self._sampler = Sampler(plan, self._tables)
+            self._sampler = GpuSampler(plan, self._tables)
             self._cache = allocate_cache(shape, plan, dtype)
             self._staging = Staging(fixed=num_fixed(most), free=_FREE_NUMBERS, device=self._device)
             self._fixed = cut_up(self._staging.device, most)
@@ -128,7 +127,7 @@ class GpuRunner:
 
     def _mixed_step(self, batch: ScheduledBatch) -> _Out:
         rows = rows_in_order(batch)
-        parts = prompt_parts(batch, rows, self._sampler.slots.prompt_len)
+        parts = prompt_parts(batch, rows, self._sampler.work.prompt_len)
         graph = None if parts else self._graphs.find_mixed(batch)
         return self._eager_step(batch, rows, parts) if graph is None else self._graph_step(batch, rows, graph)
 
@@ -147,27 +146,29 @@ class GpuRunner:
 
     def _install(self, batch: ScheduledBatch) -> None:
         setups = batch.setups
-        for setup in setups:
-            self._sampler.install(setup)
         first = 0
-        while first < len(setups):  # nearly always one turn: a send takes four million tokens
+        while first < len(setups):  # nearly always one turn: a send takes four million numbers
             last, total = first, 0
-            while last < len(setups) and (last == first or total + len(setups[last].tokens) <= _FREE_NUMBERS // 2):
-                total += len(setups[last].tokens)
+            while last < len(setups) and (last == first or total + self._num_sent(setups[last]) <= _FREE_NUMBERS // 2):
+                total += self._num_sent(setups[last])
                 last += 1
-            self._install_tokens(batch, first, last)
+            self._install_rows(setups[first:last])
             first = last
 
-    def _install_tokens(self, batch: ScheduledBatch, first: int, last: int) -> None:
-        group = batch.setups[first:last]
+    def _num_sent(self, setup: SlotSetup) -> int:
+        return len(setup.tokens) + self._sampler.num_sent(setup)
+
+    def _install_rows(self, group: list[SlotSetup]) -> None:
         lengths = np.array([len(setup.tokens) for setup in group], np.int32)
         starts = np.cumsum(lengths, dtype=np.int32) - lengths
         slots = np.array([setup.slot for setup in group], np.int32)
         self._staging.begin()
         numbers = (slots, starts, lengths, joined([setup.tokens for setup in group]))
         put = [self._staging.put(part) for part in numbers]
+        joining = self._sampler.join(group, self._staging)
         self._staging.send()
         install_tokens(self._tables.history, put[0], put[1], put[2], put[3], int(lengths.max()))
+        self._sampler.install(joining)
 
     def _send(self, batch: ScheduledBatch) -> None:
         """What was filled and put for the step, and the blocks given out for it."""
@@ -185,20 +186,19 @@ class GpuRunner:
         graph = self._graphs.find(count)
         size = count if graph is None else graph.size
         fill_decode(cut_up(self._staging.begin(), self._plan.max_num_seqs), batch, size)
+        slots, positions = batch.decode_slots.astype(np.int64), batch.decode_positions.astype(np.int64) + 1
+        extra = self._sampler.extra_work(slots, positions, self._staging)
         self._send(batch)
         if graph is None:
             self._forward_rows(size)
         else:
             graph.forward.replay()
-        slots, positions = batch.decode_slots.astype(np.int64), batch.decode_positions.astype(np.int64) + 1
-        if self._sampler.asks_for_more(slots, positions):
-            return self._draw_by_sampler(self._logits[:count], slots, positions)
-        is_random = self._is_random(slots)
+        is_random = self._sampler.is_random(slots, extra)
         if graph is None:
             (self._draw_random if is_random else self._draw_greedy)(size)
         else:
             (graph.random if is_random else graph.greedy).replay()
-        return self._send_out(count)
+        return self._send_out(count, extra)
 
     def _forward_rows(self, size: int) -> None:
         """Slots and positions to logits; captured."""
@@ -223,7 +223,7 @@ class GpuRunner:
     def _draw_random(self, size: int) -> None:
         """Logits to tokens, each row by its slot's parameters; captured."""
         slots, positions = self._fixed.slots[:size], self._fixed.positions[:size] + 1
-        tokens, failed = sample(self._logits[:size], slots, positions, self._sampler.slots.parameters())
+        tokens, failed = sample(self._logits[:size], slots, positions, self._sampler.parameters)
         self._keep_drawn(tokens, failed, slots, positions)
 
     def _keep_drawn(self, tokens: Tensor, failed: Tensor, slots: Tensor, positions: Tensor) -> None:
@@ -239,15 +239,13 @@ class GpuRunner:
     def _graph_step(self, batch: ScheduledBatch, rows: StepRows, graph: MixedGraph) -> _Out:
         fixed = cut_up(self._staging.begin(), self._plan.max_num_seqs)
         places = fill_mixed(fixed, batch, graph.size, graph.drawn.size)
-        self._send(batch)
-        graph.forward.replay()
         sampled = sampled_rows(batch)
         slots, positions = rows.slots[sampled], rows.ends[sampled]
-        if self._sampler.asks_for_more(slots, positions):
-            there = torch.from_numpy(places).pin_memory().to(self._device, non_blocking=True)
-            return self._draw_by_sampler(self._logits.index_select(0, there), slots, positions)
-        (graph.drawn.random if self._is_random(slots) else graph.drawn.greedy).replay()
-        return self._send_out(graph.size.num_sampled, places=places)
+        extra = self._sampler.extra_work(slots, positions, self._staging, places=places)
+        self._send(batch)
+        graph.forward.replay()
+        (graph.drawn.random if self._sampler.is_random(slots, extra) else graph.drawn.greedy).replay()
+        return self._send_out(graph.size.num_sampled, extra, places=places)
 
     def _forward_mixed(self, size: MixedSize) -> None:
         """Slots and positions to logits; captured."""
@@ -276,6 +274,7 @@ class GpuRunner:
         put = self._put_mixed(batch, rows)
         wanted_there, slots_there = self._put(wanted), self._put(slots)
         positions_there = self._put(positions)
+        extra = self._sampler.extra_work(slots, positions, self._staging)
         self._send(batch)
         num_decode = len(batch.decode_slots)
         hidden = self._hidden(
@@ -284,14 +283,12 @@ class GpuRunner:
         prompt_logprobs = self._score_prompts(parts, hidden[len(sampled) :])
         count = len(sampled)
         if count == 0:
-            return self._send_out(0, prompt_logprobs)
+            return self._send_out(0, None, prompt_logprobs)
         logits = self._logits[:count]
         self._decoder.logits_into(hidden[:count], logits)
-        if self._sampler.asks_for_more(slots, positions):
-            return self._draw_by_sampler(logits, slots, positions, prompt_logprobs)
-        tokens, failed = sample(logits, slots_there, positions_there, self._sampler.slots.parameters())
+        tokens, failed = sample(logits, slots_there, positions_there, self._sampler.parameters)
         self._keep_drawn(tokens, failed, slots_there, positions_there)
-        return self._send_out(count, prompt_logprobs)
+        return self._send_out(count, extra, prompt_logprobs)
 
     def _put_mixed(self, batch: ScheduledBatch, rows: StepRows) -> "_MixedInputs":
         token_slots = np.repeat(rows.slots, rows.lengths)
@@ -332,7 +329,7 @@ class GpuRunner:
         sizes = [len(part.tokens) for part in parts]
         split = torch.split(hidden, sizes) if parts else ()
         return [
-            score_prompt(part, of_part, self._decoder.logits, self._tables)
+            score_prompt(part, of_part, self._decoder.logits, self._tables).sent()
             for part, of_part in zip(parts, split, strict=True)
         ]
 
@@ -371,9 +368,6 @@ class GpuRunner:
         shape = self._shape
         return tokens_per_tile(config=config, num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads)
 
-    def _is_random(self, slots: Int64s) -> bool:
-        return bool(np.bitwise_or.reduce(self._sampler.slots.work[slots], initial=0) & RANDOM)
-
     def _locate(self, slots: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return locate(slots, positions, self._tables.history, self._tables.blocks, self._plan.block_size)
 
@@ -381,27 +375,16 @@ class GpuRunner:
         config = decode_config(num_rows=len(slots))
         return DecodeRows(slots=slots, seq_lens=seq_lens, config=config, scratch=self._scratch)
 
-    def _draw_by_sampler(
-        self,
-        logits: Tensor,
-        slots: Int64s,
-        positions: Int64s,
-        prompt_logprobs: list[PromptLogprobs] | None = None,
-    ) -> _Out:
-        drawn = self._sampler.draw(logits.float(), slots, positions)
-        self._tables.write(slots, positions, drawn.tokens)
-        self._drawn[: len(slots), 0] = drawn.tokens
-        self._drawn[: len(slots), 1] = drawn.failed
-        return self._send_out(len(slots), prompt_logprobs, drawn.logprobs)
-
     def _send_out(
         self,
         count: int,
+        extra: ExtraWork | None,
         prompt_logprobs: list[PromptLogprobs] | None = None,
-        logprobs: DrawnLogprobs | None = None,
         *,
         places: Int32s | None = None,
     ) -> _Out:
+        """All rows have drawn: what some ask for beyond that, then the results on their way."""
+        logprobs = None if extra is None else self._sampler.do(extra, self._logits, self._drawn)
         self._turn = (self._turn + 1) % _RESULT_TURNS
         pinned, copied = self._pinned[self._turn][:count], self._copied[self._turn]
         pinned.copy_(self._drawn[:count], non_blocking=True)

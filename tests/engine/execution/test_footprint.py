@@ -20,6 +20,7 @@ PLAN = EnginePlan(
     num_blocks=300,
     max_num_seqs=100,
     max_num_batched_tokens=2048,
+    max_logprobs=20,
     vocab_size=199,
 )
 SIZES = GpuSizes(
@@ -27,6 +28,7 @@ SIZES = GpuSizes(
     max_model_len=PLAN.max_model_len,
     max_num_seqs=PLAN.max_num_seqs,
     max_num_batched_tokens=PLAN.max_num_batched_tokens,
+    max_logprobs=20,
     block_size=PLAN.block_size,
     num_graph_sizes=10,
     prompt_logprob_rows=128,

@@ -117,7 +117,7 @@ def test_a_cache_of_given_size_may_reach_beyond_the_utilization(large: ModelShap
             r"cuda:0: weights of 15.0 GiB and .* GiB for steps leave nothing of 15.8 GiB",
         ),
         ({"gpu_memory_utilization": 0.3}, r"holds \d+ tokens, fewer than one request of 131072; lower --max-model-len"),
-        ({"max_num_seqs": 32768}, "lower --max-num-seqs, --max-num-batched-tokens, --max-model-len or choose"),
+        ({"max_num_seqs": 131_072}, "lower --max-num-seqs, --max-num-batched-tokens, --max-model-len or choose"),
     ],
 )
 def test_asking_too_much_names_the_numbers_and_the_way_out(

@@ -1,4 +1,4 @@
-"""Repetition, presence and frequency penalties, counted from the rows' token histories when they are needed."""
+"""Repetition, presence and frequency penalties in plain torch, counted from the rows' token histories."""
 
 import torch
 from torch import Tensor
