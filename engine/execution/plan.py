@@ -1,5 +1,7 @@
 """Decides the sizes of an engine before anything is loaded, from what was asked, the model's shape and the device."""
 
+from dataclasses import dataclass
+
 import torch
 
 from engine.config import EnginePlan
@@ -17,6 +19,16 @@ MAX_DEFAULT_CPU_CACHE = 4 * GIB
 CPU_TOKEN_BUDGET, GPU_TOKEN_BUDGET = 2048, 8192
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Room:
+    """What a device has for the KV cache; bytes."""
+
+    parts: dict[str, int]  # what everything else takes
+    limit: int
+    limit_name: str
+    spare: int  # for a cache whose size nobody asked for
+
+
 def make_plan(
     config: EngineConfig, shape: ModelShape, device: torch.device, precision: Precision, memory: DeviceMemory
 ) -> tuple[EnginePlan, MemoryPlan]:
@@ -24,23 +36,11 @@ def make_plan(
     max_model_len = _choose_max_model_len(config, shape)
     token_budget = _choose_token_budget(config, max_model_len, device)
     if device.type == "cpu":
-        parts = {WEIGHTS: num_parameters(shape) * (2 if precision.packed else precision.compute.itemsize)}
-        limit, limit_name = memory.total, "all of the machine"
-        spare = min(MAX_DEFAULT_CPU_CACHE, (memory.free - parts[WEIGHTS]) // 4)
+        room = _cpu_room(shape, precision, memory)
     else:
-        parts = _gpu_parts(config, shape, precision, max_model_len, token_budget)
-        limit, limit_name = _gpu_limit(config, memory)
-        spare = limit - sum(parts.values())
+        room = _gpu_room(config, _gpu_parts(config, shape, precision, max_model_len, token_budget), memory)
     one_block = _block_bytes(config, shape, precision)
-    num_blocks = max(0, config.kv_cache_memory_bytes or spare) // one_block
-    memory_plan = MemoryPlan(
-        device=str(device),
-        limit=limit,
-        limit_name=limit_name,
-        parts=parts,
-        kv_cache=num_blocks * one_block,
-        num_cache_tokens=num_blocks * config.block_size,
-    )
+    memory_plan = _give_the_rest_to_the_cache(config, device, room, one_block)
     _check_fits(config, memory_plan)
     _check_holds_a_request(config, memory_plan, max_model_len, one_block)
     plan = EnginePlan(
@@ -48,7 +48,7 @@ def make_plan(
         dtype=precision.name,
         max_model_len=max_model_len,
         block_size=config.block_size,
-        num_blocks=num_blocks,
+        num_blocks=memory_plan.kv_cache // one_block,
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=token_budget,
         vocab_size=shape.vocab_size,
@@ -101,12 +101,36 @@ def _gpu_parts(
     return gpu_parts(shape, sizes)
 
 
-def _gpu_limit(config: EngineConfig, memory: DeviceMemory) -> tuple[int, str]:
+def _cpu_room(shape: ModelShape, precision: Precision, memory: DeviceMemory) -> _Room:
+    """Other programs need memory too, and what a step takes is little beside the weights."""
+    weights = num_parameters(shape) * (2 if precision.packed else precision.compute.itemsize)
+    return _Room(
+        parts={WEIGHTS: weights},
+        limit=memory.total,
+        limit_name="all of the machine",
+        spare=min(MAX_DEFAULT_CPU_CACHE, (memory.free - weights) // 4),
+    )
+
+
+def _gpu_room(config: EngineConfig, parts: dict[str, int], memory: DeviceMemory) -> _Room:
     """A KV cache that was asked for by its size may reach beyond the utilization."""
-    if config.kv_cache_memory_bytes is not None:
-        return memory.total, "all of the device"
     share = config.gpu_memory_utilization
-    return int(memory.total * share), f"--gpu-memory-utilization {share:g} of {size(memory.total)}"
+    limit, name = int(memory.total * share), f"--gpu-memory-utilization {share:g} of {size(memory.total)}"
+    if config.kv_cache_memory_bytes is not None:
+        limit, name = memory.total, "all of the device"
+    return _Room(parts=parts, limit=limit, limit_name=name, spare=limit - sum(parts.values()))
+
+
+def _give_the_rest_to_the_cache(config: EngineConfig, device: torch.device, room: _Room, one_block: int) -> MemoryPlan:
+    num_blocks = max(0, config.kv_cache_memory_bytes or room.spare) // one_block
+    return MemoryPlan(
+        device=str(device),
+        limit=room.limit,
+        limit_name=room.limit_name,
+        parts=room.parts,
+        kv_cache=num_blocks * one_block,
+        num_cache_tokens=num_blocks * config.block_size,
+    )
 
 
 def _check_fits(config: EngineConfig, plan: MemoryPlan) -> None:
