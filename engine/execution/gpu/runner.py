@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.batch import Bools, Int32s, Int64s, ScheduledBatch, SlotSetup, StepResult
+from engine.batch import Int32s, ScheduledBatch, SlotSetup, StepResult
 from engine.config import EnginePlan
 from engine.execution.cache import allocate_cache
-from engine.execution.gpu.attention import Chunks, DecodeRows, GpuAttention, LongChunk
+from engine.execution.gpu.attention import Chunks, DecodeRows, GpuAttention
 from engine.execution.gpu.graphs import MixedGraph, StepGraphs, StepParts, mixed_sizes
+from engine.execution.gpu.mixed_inputs import ChunkPlanner, MixedInputs, put
 from engine.execution.gpu.sampler import ExtraWork, GpuSampler, SentLogprobs
 from engine.execution.gpu.staging import Staging, joined
 from engine.execution.gpu.step_inputs import MixedSize, cut_up, fill_decode, fill_mixed, num_fixed
@@ -27,11 +28,9 @@ from engine.execution.prompt_logprobs import PromptPart, prompt_parts, score_pro
 from engine.execution.slot_tables import SlotTables
 from engine.kernels.argmax_triton import argmax
 from engine.kernels.decode_attention import decode_scratch
-from engine.kernels.long_prefill import are_long, has_long_prefill
-from engine.kernels.prefill_attention import tile_map, tokens_per_tile
 from engine.kernels.sampling_triton import sample
 from engine.kernels.step_state import give_blocks, install_tokens, locate, remember
-from engine.kernels.tuning import DECODE, LONG_PREFILL, PrefillConfig, decode_config, prefill_config
+from engine.kernels.tuning import DECODE, decode_config
 from engine.models.decoder import Decoder, StepInputs
 from engine.models.shape import ModelShape
 
@@ -72,9 +71,7 @@ class GpuRunner:
         self._decoder = decoder
         self._stream = torch.cuda.Stream(self._device)
         self._thread: int | None = None
-        self._has_long_prefill = shape.sliding_window is None and has_long_prefill(
-            self._device, dtype, head_dim=shape.head_dim
-        )
+        self._chunks = ChunkPlanner(shape, self._device, dtype)
         most = plan.max_num_seqs
         with self._enter():
             self._tables = SlotTables(plan, self._device)
@@ -100,7 +97,7 @@ class GpuRunner:
         parts = StepParts(
             forward=self._forward_rows, greedy=self._draw_greedy, random=self._draw_random, mixed=self._forward_mixed
         )
-        self._graphs = StepGraphs(most, parts, mixed_sizes(most, self._tile_tokens_of))
+        self._graphs = StepGraphs(most, parts, mixed_sizes(most, self._graph_tile_tokens))
 
     def capture_first(self) -> None:
         """Before the engine is ready."""
@@ -233,8 +230,8 @@ class GpuRunner:
 
     # --- small steps with prompt chunks ------------------------------------------------------------------------------
 
-    def _tile_tokens_of(self, num_tokens: int) -> int:
-        return self._tile_tokens(self._chunk_config(num_tokens, longest=self._plan.max_model_len))
+    def _graph_tile_tokens(self, num_tokens: int) -> int:
+        return self._chunks.tile_tokens(self._chunks.config(num_tokens, longest=self._plan.max_model_len))
 
     def _graph_step(self, batch: ScheduledBatch, rows: StepRows, graph: MixedGraph) -> _Out:
         fixed = cut_up(self._staging.begin(), self._plan.max_num_seqs)
@@ -250,18 +247,21 @@ class GpuRunner:
     def _forward_mixed(self, size: MixedSize) -> None:
         """Slots and positions to logits; captured."""
         num_tokens, fixed = size.rows + size.tokens, self._fixed
-        token_slots, positions = fixed.token_slots[:num_tokens], fixed.token_positions[:num_tokens]
-        config = self._chunk_config(size.tokens, longest=self._plan.max_model_len)
         chunks = Chunks(
             slots=fixed.chunk_slots,
             query_starts=fixed.chunk_starts,
             seq_lens=fixed.chunk_ends,
             tiles=fixed.tiles[: 2 * size.tiles].view(2, size.tiles),
-            config=config,
+            config=self._chunks.config(size.tokens, longest=self._plan.max_model_len),
         )
-        hidden = self._hidden(
-            token_slots, positions, fixed.wanted[: size.num_sampled], num_decode=size.rows, chunks=chunks, long=[]
+        step = MixedInputs(
+            num_decode=size.rows,
+            token_slots=fixed.token_slots[:num_tokens],
+            positions=fixed.token_positions[:num_tokens],
+            chunks=chunks,
+            long=[],
         )
+        hidden = self._hidden(step, fixed.wanted[: size.num_sampled])
         self._decoder.logits_into(hidden, self._logits[: size.num_sampled])
 
     # --- large steps with prompt chunks ------------------------------------------------------------------------------
@@ -271,15 +271,13 @@ class GpuRunner:
         wanted = np.concatenate([(rows.first + rows.lengths - 1)[sampled], *(part.tokens for part in parts)])
         slots, positions = rows.slots[sampled], rows.ends[sampled]
         self._staging.begin()
-        put = self._put_mixed(batch, rows)
-        wanted_there, slots_there = self._put(wanted), self._put(slots)
-        positions_there = self._put(positions)
+        mixed = self._chunks.put(batch, rows, self._staging)
+        wanted_there, slots_there, positions_there = (
+            put(self._staging, numbers) for numbers in (wanted, slots, positions)
+        )
         extra = self._sampler.extra_work(slots, positions, self._staging)
         self._send(batch)
-        num_decode = len(batch.decode_slots)
-        hidden = self._hidden(
-            put.token_slots, put.positions, wanted_there, num_decode=num_decode, chunks=put.chunks, long=put.long
-        )
+        hidden = self._hidden(mixed, wanted_there)
         prompt_logprobs = self._score_prompts(parts, hidden[len(sampled) :])
         count = len(sampled)
         if count == 0:
@@ -289,41 +287,6 @@ class GpuRunner:
         tokens, failed = sample(logits, slots_there, positions_there, self._sampler.parameters)
         self._keep_drawn(tokens, failed, slots_there, positions_there)
         return self._send_out(count, extra, prompt_logprobs)
-
-    def _put_mixed(self, batch: ScheduledBatch, rows: StepRows) -> "_MixedInputs":
-        token_slots = np.repeat(rows.slots, rows.lengths)
-        positions = np.arange(len(token_slots)) + np.repeat(rows.starts - rows.first, rows.lengths)
-        is_long = self._are_long(batch)
-        return _MixedInputs(
-            token_slots=self._put(token_slots),
-            positions=self._put(positions),
-            chunks=None if is_long.all() else self._put_chunks(batch, is_long),
-            long=_long_chunks(batch, is_long),
-        )
-
-    def _are_long(self, batch: ScheduledBatch) -> Bools:
-        if not self._has_long_prefill:
-            return np.zeros(len(batch.chunk_lengths), np.bool_)
-        return are_long(batch.chunk_lengths, batch.chunk_starts + batch.chunk_lengths, config=LONG_PREFILL)
-
-    def _put_chunks(self, batch: ScheduledBatch, is_long: Bools) -> Chunks:
-        """What is not long goes in one launch: long chunks have no tiles in it."""
-        lengths, ends = batch.chunk_lengths, batch.chunk_starts + batch.chunk_lengths
-        tiled = np.where(is_long, 0, lengths).astype(np.int32)
-        config = self._chunk_config(int(tiled.sum()), longest=int(ends[~is_long].max()))
-        tile_tokens = self._tile_tokens(config)
-        num_tiles = int((-(-tiled // tile_tokens)).sum())
-        tiles = tile_map(tiled, ends, tile_tokens=tile_tokens, num_tiles=num_tiles)
-        return Chunks(
-            slots=self._put(batch.chunk_slots),
-            query_starts=self._put(_starts(lengths)),
-            seq_lens=self._put(ends),
-            tiles=self._put(tiles.reshape(-1)).view(2, num_tiles),
-            config=config,
-        )
-
-    def _put(self, numbers: Int32s | Int64s) -> Tensor:
-        return self._staging.put(numbers.astype(np.int32, copy=False))
 
     def _score_prompts(self, parts: list[PromptPart], hidden: Tensor) -> list[PromptLogprobs]:
         sizes = [len(part.tokens) for part in parts]
@@ -335,38 +298,21 @@ class GpuRunner:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    def _hidden(
-        self,
-        token_slots: Tensor,
-        positions: Tensor,
-        wanted: Tensor,
-        *,
-        num_decode: int,
-        chunks: Chunks | None,
-        long: list[LongChunk],
-    ) -> Tensor:
-        """Of a step whose first `num_decode` tokens are decode rows: the hidden states of the wanted tokens."""
-        tokens, places, seq_lens, _ = self._locate(token_slots, positions)
+    def _hidden(self, step: MixedInputs, wanted: Tensor) -> Tensor:
+        """The final hidden states of the wanted tokens."""
+        tokens, places, seq_lens, _ = self._locate(step.token_slots, step.positions)
+        rows = slice(step.num_decode)
         attention = GpuAttention(
             slots=places,
             tables=self._tables.blocks,
             window=self._shape.sliding_window,
-            decode=self._decode_rows(token_slots[:num_decode], seq_lens[:num_decode]) if num_decode else None,
-            chunks=chunks,
-            long=long,
+            decode=self._decode_rows(step.token_slots[rows], seq_lens[rows]) if step.num_decode else None,
+            chunks=step.chunks,
+            long=step.long,
         )
         attention.plan()
-        inputs = StepInputs(tokens=tokens, positions=positions, attention=attention, wanted=wanted)
+        inputs = StepInputs(tokens=tokens, positions=step.positions, attention=attention, wanted=wanted)
         return self._decoder.hidden(inputs, self._cache)
-
-    def _chunk_config(self, num_tokens: int, *, longest: int) -> PrefillConfig:
-        shape = self._shape
-        shared = shape.num_heads // shape.num_kv_heads
-        return prefill_config(num_tokens=num_tokens, head_dim=shape.head_dim, longest=longest, shared=shared)
-
-    def _tile_tokens(self, config: PrefillConfig) -> int:
-        shape = self._shape
-        return tokens_per_tile(config=config, num_heads=shape.num_heads, num_kv_heads=shape.num_kv_heads)
 
     def _locate(self, slots: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return locate(slots, positions, self._tables.history, self._tables.blocks, self._plan.block_size)
@@ -396,24 +342,3 @@ class GpuRunner:
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs or [],
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _MixedInputs:
-    token_slots: Tensor  # int32 [N]
-    positions: Tensor  # int32 [N]
-    chunks: Chunks | None
-    long: list[LongChunk]
-
-
-def _long_chunks(batch: ScheduledBatch, is_long: Bools) -> list[LongChunk]:
-    starts = _starts(batch.chunk_lengths)
-    return [
-        LongChunk(int(batch.chunk_slots[i]), slice(int(starts[i]), int(starts[i + 1])), int(batch.chunk_starts[i]))
-        for i in np.flatnonzero(is_long).tolist()
-    ]
-
-
-def _starts(lengths: Int32s) -> Int32s:
-    """[C + 1] where each run begins, and where the last one ends."""
-    return np.concatenate([np.zeros(1, np.int32), np.cumsum(lengths, dtype=np.int32)])
