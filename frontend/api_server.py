@@ -6,6 +6,7 @@ and how it is served, `frontend.app` and `frontend.services` know.
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -101,6 +102,8 @@ class ApiServer:
             self._say(CannotStart(status=self._status, sentence=str(error)))
             self._ask_to_drain(0.0)
             return
+        gc.collect()
+        gc.freeze()  # what start-up has made stays: no later collection walks it
         self._services.engine.on_ready(self._note_ready)
 
     async def _build_app(self) -> None:

@@ -7,7 +7,7 @@ from codecs import utf_8_decode
 from collections.abc import Sequence
 from typing import Protocol
 
-from frontend.token_table import DecoderKind, Piece
+from frontend.token_table import DecoderKind, Piece, Unit, unit_bytes
 from frontend.tokenizer import Tokenizer
 
 REPLACEMENT = "\ufffd"
@@ -19,6 +19,9 @@ class Detokenizer(Protocol):
     def push(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens complete; bytes that may still become a character are held back."""
 
+    def push_one(self, token_id: int) -> str:
+        """The same for one token: most are whole characters, and cost one look-up."""
+
     def flush(self) -> str:
         """The text of what was held back. Nothing is pushed after it."""
 
@@ -29,8 +32,8 @@ def make_detokenizer(tokenizer: Tokenizer, *, skip_special_tokens: bool, starts_
     Neither kind of vocabulary puts spaces between special tokens, so there is no switch for them.
     """
     if tokenizer.decoding.kind is DecoderKind.BYTE_LEVEL:
-        bytes_of = tokenizer.byte_table_without_special if skip_special_tokens else tokenizer.byte_table
-        return ByteLevelDetokenizer(bytes_of)
+        units = tokenizer.unit_table_without_special if skip_special_tokens else tokenizer.unit_table
+        return ByteLevelDetokenizer(units)
     pieces = tokenizer.piece_table_without_special if skip_special_tokens else tokenizer.piece_table
     return SentencePieceDetokenizer(pieces, strip_space=starts_text and tokenizer.decoding.strips_first_space)
 
@@ -38,17 +41,22 @@ def make_detokenizer(tokenizer: Tokenizer, *, skip_special_tokens: bool, starts_
 class ByteLevelDetokenizer:
     """The bytes of all tokens are one UTF-8 text; ill-formed sequences become U+FFFD as Rust and Python agree on."""
 
-    __slots__ = ("_bytes_of", "_pending")
+    __slots__ = ("_pending", "_units")
 
-    def __init__(self, bytes_of: list[bytes]) -> None:
-        self._bytes_of = bytes_of
+    def __init__(self, units: list[Unit]) -> None:
+        self._units = units
         self._pending = b""  # at most three bytes, the beginning of a character
 
+    def push_one(self, token_id: int) -> str:
+        if not self._pending and token_id < len(self._units):
+            unit = self._units[token_id]
+            if type(unit) is str:
+                return unit
+        return self.push((token_id,))
+
     def push(self, token_ids: Sequence[int]) -> str:
-        try:
-            data = b"".join([self._bytes_of[i] for i in token_ids])
-        except IndexError:  # logits are padded: an id past the vocabulary has no text
-            data = b"".join([self._bytes_of[i] for i in token_ids if i < len(self._bytes_of)])
+        units = self._units
+        data = b"".join([unit_bytes(units[i]) for i in token_ids if i < len(units)])  # logits are padded: no text
         if self._pending:
             data = self._pending + data
         text, consumed = utf_8_decode(data, "replace", False)  # noqa: FBT003 - a builtin without keywords
@@ -84,6 +92,13 @@ class SentencePieceDetokenizer:
                     parts.append(self._end_run())
                 parts.append(piece)
         return self._stripped("".join(parts))
+
+    def push_one(self, token_id: int) -> str:
+        if not self._run and not self._strip_space and token_id < len(self._pieces):
+            piece = self._pieces[token_id]
+            if type(piece) is str:
+                return piece
+        return self.push((token_id,))
 
     def flush(self) -> str:
         return self._stripped(self._end_run())

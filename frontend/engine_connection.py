@@ -32,9 +32,11 @@ class Endpoint:
 
 
 class ConnectionListener(Protocol):
-    """Whose connection it is. `on_message` may raise `PeerError`, which ends the connection."""
+    """Whose connection it is."""
 
     def on_message(self, message: FromEngine, logprobs: StepLogprobs | None) -> None: ...
+
+    def on_drained(self) -> None: ...
 
     def on_lost(self, reason: str) -> None: ...
 
@@ -51,7 +53,12 @@ class EngineConnection:
         self._is_closed = False
         self._missed_beat = False  # at the last look
         self._socket = EngineSocket(
-            endpoint.context, endpoint.address, place=endpoint.place, on_frames=self._on_frames, on_lost=self._lose
+            endpoint.context,
+            endpoint.address,
+            place=endpoint.place,
+            on_frames=self._on_frames,
+            on_drained=listener.on_drained,
+            on_lost=self.lose,
         )
         self._timer = self._loop.call_later(HEARTBEAT_INTERVAL_S, self._watch)
         self.send(Hello(seq=self.next_seq, version=PROTOCOL_VERSION, place=endpoint.place, life=endpoint.life))
@@ -71,7 +78,7 @@ class EngineConnection:
         try:
             self._socket.send(encode(message))
         except PeerError as error:
-            self._lose(str(error))
+            self.lose(str(error))
 
     def close(self) -> None:
         """Give it back without a word. Idempotent."""
@@ -80,7 +87,8 @@ class EngineConnection:
             self._timer.cancel()
             self._socket.close()
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """It is no good any more: the listener makes another one."""
         if not self._is_closed:
             self.close()
             self._listener.on_lost(reason)
@@ -93,7 +101,7 @@ class EngineConnection:
             self._check(message)
             self._listener.on_message(message, logprobs)
         except PeerError as error:
-            self._lose(str(error))
+            self.lose(str(error))
 
     def _check(self, message: FromEngine) -> None:
         if message.epoch != self._endpoint.epoch:
@@ -114,4 +122,4 @@ class EngineConnection:
         missed_before = self._missed_beat
         self._missed_beat = self.is_ready and beaten_at - self.last_heard > HEARTBEAT_TIMEOUT_S
         if self._missed_beat and missed_before:
-            self._lose(f"no heartbeat for {HEARTBEAT_TIMEOUT_S} s")
+            self.lose(f"no heartbeat for {HEARTBEAT_TIMEOUT_S} s")

@@ -5,13 +5,14 @@ Rows outlive connections: what is unfinished when one is lost goes on over the n
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from typing import Any, Protocol
 
 from frontend.engine_connection import Endpoint, EngineConnection
-from frontend.errors import ApiError, from_exception, from_failure
-from frontend.step_logprobs import by_token
+from frontend.errors import ApiError, from_failure
+from frontend.step_work import StepWork
 from frontend.token_stream import TokenStream
 from protocol.codec import int32s, int64s
 from protocol.errors import PeerError
@@ -32,6 +33,9 @@ log = logging.getLogger("headrace.engine_link")
 
 _MAX_CHOICES = 1024  # of `Submit.num_choices`
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.02, 1.0
+# After so much of the engine's output the event loop has its turn: health routes and new requests do not wait longer.
+_ROWS_A_SLICE, _SLICES_A_TURN, _TURN_S = 16, 4, 0.002
+_MAX_STEPS_BEHIND = 1  # with more steps waiting than that, rows hold back their text until the last of them
 
 
 class LinkListener(Protocol):
@@ -58,6 +62,10 @@ class EngineLink:
         self._has_submitted = False  # over the present connection
         self._num_losses = 0  # of connections, since the last step
         self._num_new_rows = 0  # submitted since the last heartbeat, which does not count them
+        self._inbox: deque[tuple[FromEngine, StepLogprobs | None, float]] = deque()  # each with its time of arrival
+        self._step: StepWork | None = None  # under way: begun and not yet told to all its rows
+        self._held_rows: set[TokenStream] = set()  # hold text back because this API server is late
+        self._is_resuming = False  # its next turn is due anyway
         self._handlers: dict[type, Callable[[Any], None]] = {
             Welcome: listener.link_welcomed,
             EngineReady: self._on_ready,
@@ -113,6 +121,7 @@ class EngineLink:
     def close(self) -> None:
         """Give the connection back and make no other."""
         self._connection.close()
+        self._forget_mail()
         if self._retry is not None:
             self._retry.cancel()
 
@@ -129,6 +138,7 @@ class EngineLink:
     def on_lost(self, reason: str) -> None:
         """Make a new connection, a little later each time until steps come again."""
         log.warning("engine core %d: %s; connecting again with %d rows", self.endpoint.rank, reason, len(self.rows))
+        self._forget_mail()
         self._lose_rows()
         delay_s = min(_FIRST_DELAY_S * 2**self._num_losses, _LONGEST_DELAY_S)
         self._num_losses += 1
@@ -143,12 +153,46 @@ class EngineLink:
             if number in self.rows and not row.lose():
                 self.rows.pop(number, None)  # its generation may have taken all its rows out already
 
+    # --- mail --------------------------------------------------------------------------------------------------------
+
     def on_message(self, message: FromEngine, logprobs: StepLogprobs | None) -> None:
-        """What comes, in its legal order. Raises `PeerError` for what makes no sense."""
+        """What comes, in its legal order. It is handled once all that has come is known."""
+        self._inbox.append((message, logprobs, self._connection.last_heard))
+
+    def on_drained(self) -> None:
+        """Handle it, unless that goes on by itself."""
+        if not self._is_resuming:
+            self._work()
+
+    def _work(self) -> None:
+        """In order of arrival, for one turn; what is left goes on in the event loop's next."""
+        self._is_resuming = False
+        until, num_slices = time.monotonic() + _TURN_S, 0
+        try:
+            while self._step is not None or self._inbox:
+                if num_slices == _SLICES_A_TURN or time.monotonic() >= until:
+                    self._is_resuming = True
+                    self._loop.call_soon(self._work)
+                    return
+                if self._step is None:
+                    self._take_mail()
+                else:
+                    self._push_slice(self._step)
+                    num_slices += 1
+        except PeerError as error:
+            self._connection.lose(str(error))
+
+    def _take_mail(self) -> None:
+        message, logprobs, now = self._inbox.popleft()
         if isinstance(message, StepOutput):
-            self._on_step_output(message, logprobs)
+            self._begin_step(message, logprobs, now)
         else:
             self._handlers[type(message)](message)
+
+    def _forget_mail(self) -> None:
+        self._inbox.clear()
+        self._step = None
+        self._release_held()
 
     def _on_ready(self, ready: EngineReady) -> None:
         self.ready = ready
@@ -177,35 +221,28 @@ class EngineLink:
         if row is not None:
             row.prompt_logprobs(message)
 
-    def _on_step_output(self, message: StepOutput, logprobs: StepLogprobs | None) -> None:
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _begin_step(self, message: StepOutput, logprobs: StepLogprobs | None, now: float) -> None:
         self._num_losses = 0
         for number, num_cached in zip(int64s(message.started_rows), int32s(message.started_cached), strict=True):
             if number in self.rows:
                 self.rows[number].started(num_cached)
-        stopped = self._push_tokens(message, logprobs)
+        is_late = sum(isinstance(message, StepOutput) for message, _, _ in self._inbox) > _MAX_STEPS_BEHIND
+        self._step = StepWork(message, logprobs, now=now, hold=is_late, held=self._held_rows)
+
+    def _push_slice(self, step: StepWork) -> None:
+        if step.push_some(self.rows, _ROWS_A_SLICE):
+            return
+        self._step = None
+        if not step.hold:
+            self._release_held()
         self._listener.on_step()
         if self.is_ready:
-            self._send_abort(stopped)
+            self._send_abort(step.stopped)
 
-    def _push_tokens(self, message: StepOutput, logprobs: StepLogprobs | None) -> list[int]:
-        """The hot path, paid once for each token of each stream. Answers the rows that a stop string has ended."""
-        rows, stopped = self.rows, []
-        now = self._connection.last_heard
-        tokens = int32s(message.tokens)
-        entries = repeat(None) if logprobs is None else by_token(logprobs, tokens)
-        parallel = zip(int64s(message.rows), tokens, message.finishes, entries, strict=False)  # `repeat` has no end
-        for number, token, finish, logprob in parallel:
-            row = rows.get(number)
-            if row is None:  # it has ended already
-                continue
-            try:
-                if row.push(token, finish, now, logprob):
-                    stopped.append(number)
-            except PeerError:
-                raise
-            except Exception as error:  # noqa: BLE001 - a request can only hurt itself, not the other rows of the step
-                log.exception("row %d failed in this API server", number)
-                self._loop.call_soon(row.break_off, from_exception(error))
-            if finish:
-                rows.pop(number, None)
-        return stopped
+    def _release_held(self) -> None:
+        """No more steps wait: rows that had nothing in the last one tell what they held back."""
+        for row in self._held_rows:
+            row.release()
+        self._held_rows.clear()

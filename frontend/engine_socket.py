@@ -34,10 +34,12 @@ class EngineSocket:
         *,
         place: int,
         on_frames: Callable[[list[bytes]], None],
+        on_drained: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_frames = on_frames
+        self._on_drained = on_drained
         self._on_lost = on_lost
         self._socket = connect_dealer(context, address, place)
         self._monitor = self._socket.get_monitor_socket(_LOST)
@@ -55,16 +57,18 @@ class EngineSocket:
             self._loop.call_soon(self.drain)
 
     def drain(self) -> None:
-        """Hand over what has come."""
+        """Hand over what has come, and say when that was all."""
         for _ in range(_MAX_PER_TURN):
             if self._socket.closed:
                 return
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                break
             self._on_frames(frames)
-        self._loop.call_soon(self.drain)
+        else:
+            self._loop.call_soon(self.drain)
+        self._on_drained()
 
     def _look_at_monitor(self) -> None:
         if not self._monitor.closed and _has_mail(self._monitor):

@@ -35,7 +35,7 @@ class Usage:
 def start_generation(services: Services, request: GenerationRequest, sink: Sink) -> "Generation":
     """Check, admit and submit. Raises `ApiError` or `InvalidField` when it is refused here: the sink hears nothing.
 
-    The sink is never called before this returns.
+    The sink hears nothing before this returns; only for its lanes it is asked.
     """
     engine = services.engine
     ready, welcome = engine.ready, engine.welcome
@@ -61,7 +61,6 @@ class Generation:
         self._has_started = False
         self._ended = False
         self._num_running = request.num_choices
-        self._last_token_at: list[float | None] = [None] * request.num_choices
         self._rows = self._make_rows(ready)
         services.engine.submit(self._rows)
         services.open_requests.add(self)
@@ -84,19 +83,26 @@ class Generation:
     def fail(self, error: ApiError) -> None:
         """End with an error, unless it has ended already."""
         if not self._ended:
+            self.release()
             self._stop(reason=None)
             self._sink.on_error(error)
 
+    def release(self) -> None:
+        """The sink wants to hear now what it let the rows hold back."""
+        for row in self._rows:
+            row.release()
+
     # --- what its rows tell ------------------------------------------------------------------------------------------
 
-    def on_delta(self, delta: Delta, now: float) -> None:
-        """The hot path: a choice got a token."""
-        last = self._last_token_at[delta.choice]
-        self._last_token_at[delta.choice] = now
+    def on_token(self, now: float, last: float | None) -> None:
+        """The hot path: a choice got a token, and the one before it at `last`."""
         if last is None:
             self._tally.first_token(now - self._started_at)
         else:
             self._tally.next_token(now - last)
+
+    def on_delta(self, delta: Delta) -> None:
+        """A choice has something to tell that is not text alone, or whose sink wants to hear all of it."""
         self._sink.on_delta(delta)
         if delta.finish_reason is not None and not self._ended:  # the sink may have cancelled
             self._tally.choice_ended(delta.finish_reason)
@@ -148,6 +154,7 @@ class Generation:
             min_tokens=request.sampling.min_tokens,
             include_stop=request.include_stop_str_in_output,
             listener=self,
+            lane=self._sink.lane(journal.choice),
         )
 
     def _stop(self, *, reason: Literal["abort"] | None) -> None:

@@ -15,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from frontend.direct_body import DirectBody, offer
 from frontend.errors import ApiError, body_too_large, header_too_large, invalid, too_slow, wrong_method
 from frontend.load import Load
 from frontend.settings import Settings
@@ -56,6 +57,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timed: tuple[int, _Phase] | None = None  # what the timer is for
+        self._direct: DirectBody | None = None  # of the response that is under way
 
     # --- for the drain -----------------------------------------------------------------------------------------------
 
@@ -89,6 +91,18 @@ class HttpProtocol(HttpToolsProtocol):
         self._cancel_timer()
         self._settle()
         super().connection_lost(exc)
+        if self._direct is not None:
+            self._direct.on_gone()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._direct is not None:
+            self._direct.on_flow()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._direct is not None:
+            self._direct.on_flow()
 
     def data_received(self, data: bytes) -> None:
         while data and not self._refused and not self.transport.is_closing():
@@ -162,6 +176,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._settle()
         self._unset_keepalive_if_required()  # set while the rest of this request was on its way
         self._load.request_began()
+        self._direct = offer(cycle, self.transport)
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
         task.add_done_callback(self._task_ended)
@@ -225,6 +240,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.is_busy:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            if self._direct is not None:
+                self._direct.on_gone()
 
     def _answer(self, error: ApiError) -> None:
         phrase = http.HTTPStatus(error.status).phrase

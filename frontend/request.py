@@ -1,5 +1,7 @@
 """One generation as plain data: what is asked (ids and limits, no HTTP), and what comes back."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,8 +49,25 @@ class Delta:
     stop_reason: int | str | None = None  # the stop token id or stop string that ended it
 
 
+UNTIL_THE_END = sys.maxsize  # as a `Lane.interval`
+
+
+class Lane:
+    """How a sink takes one choice's tokens. Read at each token, and changed by the sink as it likes."""
+
+    __slots__ = ("interval", "write")
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval = interval  # tokens that are gathered, undecoded, before they are told as one delta
+        # takes a delta that is text and nothing else, in place of `on_delta`: most are, and need no object
+        self.write: Callable[[str], None] | None = None
+
+
 class Sink(Protocol):
     """Where a generation's results go. Called on the event loop, from the engine's message itself: must not block."""
+
+    def lane(self, choice: int) -> Lane:
+        """Asked for once, when the generation is made."""
 
     def on_delta(self, delta: Delta) -> None:
         """One choice got longer, or ended."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from frontend.errors import ApiError, internal
 from frontend.journal import Journal
-from frontend.request import Delta, FinishReason, TokenLogprob
+from frontend.request import Delta, FinishReason, Lane, TokenLogprob
 from protocol.errors import PeerError
 from protocol.lifecycle import Row, RowEvent, next_row
 from protocol.messages import Finish, PromptLogprobs
@@ -19,6 +19,8 @@ class TextDecoder(Protocol):
     """`frontend.detokenizer.Detokenizer`, as far as a row needs it."""
 
     def push(self, token_ids: Sequence[int]) -> str: ...
+
+    def push_one(self, token_id: int) -> str: ...
 
     def flush(self) -> str: ...
 
@@ -34,7 +36,9 @@ class StopSearch(Protocol):
 class RowListener(Protocol):
     """Who is told what becomes of a row: its generation."""
 
-    def on_delta(self, delta: Delta, now: float) -> None: ...
+    def on_token(self, now: float, last: float | None) -> None: ...
+
+    def on_delta(self, delta: Delta) -> None: ...
 
     def on_started(self, num_cached: int) -> None: ...
 
@@ -46,7 +50,20 @@ class RowListener(Protocol):
 class TokenStream:
     """One choice of one request. Its state is the protocol's: once it is not OPEN, its listener hears nothing more."""
 
-    __slots__ = ("_decoder", "_keep_stop", "_listener", "_min_tokens", "_stops", "journal", "state")
+    __slots__ = (
+        "_decoder",
+        "_keep_stop",
+        "_lane",
+        "_last_at",
+        "_listener",
+        "_logprobs",
+        "_min_tokens",
+        "_num_held",
+        "_stops",
+        "_text",
+        "journal",
+        "state",
+    )
 
     def __init__(
         self,
@@ -57,6 +74,7 @@ class TokenStream:
         min_tokens: int,
         include_stop: bool,
         listener: RowListener,
+        lane: Lane,
     ) -> None:
         self.journal = journal
         self.state = Row.OPEN
@@ -65,55 +83,115 @@ class TokenStream:
         self._min_tokens = min_tokens
         self._keep_stop = include_stop
         self._listener = listener
+        self._lane = lane
+        self._last_at: float | None = None
+        # accepted tokens that the listener has not been told: decoded when they are, but for stop strings' sake
+        self._num_held = 0
+        self._text = ""
+        self._logprobs: list[TokenLogprob] = []
 
-    def push(self, token: int, finish: int, now: float, logprob: TokenLogprob | None = None) -> bool:
-        """One token of a step. True: a stop string ended the row here, and the engine is to be told."""
-        if finish or self._stops is not None or self.state is not Row.OPEN:
-            return self._push_carefully(token, finish, now, logprob)
-        self.journal.outputs.append(token)
-        logprobs = None if logprob is None else [logprob]
-        text = self._decoder.push((token,))
-        delta = Delta(choice=self.journal.choice, text=text, token_ids=[token], logprobs=logprobs)
-        self._listener.on_delta(delta, now)
+    def push(self, token: int, finish: int, now: float, logprob: TokenLogprob | None = None, *, hold: bool) -> bool:
+        """One token of a step. True: a stop string ended the row here, and the engine is to be told.
+
+        `hold`: newer steps are waiting to be handled, so tell nothing yet.
+        """
+        if finish or logprob is not None or self._stops is not None or self.state is not Row.OPEN:
+            return self._push_carefully(token, finish, now, logprob, hold=hold)
+        self._accept(token, now)
+        lane = self._lane
+        if hold or self._num_held or lane.interval > 1:
+            self._hold_one(hold=hold)
+            return False
+        text = self._decoder.push_one(token)
+        if lane.write is None:
+            self._listener.on_delta(Delta(choice=self.journal.choice, text=text, token_ids=[token]))
+        elif text:
+            lane.write(text)
         return False
 
-    def _push_carefully(self, token: int, finish: int, now: float, logprob: TokenLogprob | None) -> bool:
-        """The row ends with this token, might end within its text, or has ended here already."""
+    def _push_carefully(self, token: int, finish: int, now: float, logprob: TokenLogprob | None, *, hold: bool) -> bool:
+        """It has more to tell than its text, ends the row, might end it within its text, or comes after its end."""
         if self.state is not Row.OPEN:
             self.state = next_row(self.state, RowEvent.FINISH if finish else RowEvent.OUTPUT)
             return False
         if finish and finish not in _REASONS:
             raise PeerError(f"row {self.journal.number} ended by {finish}, which nobody asked for")
-        self.journal.outputs.append(token)
-        text, hit = self._search(self._decode(token, finish))
-        reason, stop_reason = _REASONS.get(finish), token if finish == Finish.STOP_TOKEN else hit
-        if hit is not None:
-            reason, stop_reason = "stop", hit
-        elif finish and self._stops is not None:
-            text += self._stops.flush()
-        if reason is not None:
-            self.state = next_row(self.state, RowEvent.FINISH if finish else RowEvent.ABORT)
-        delta = Delta(
-            choice=self.journal.choice,
-            text=text,
-            token_ids=[token],
-            logprobs=None if logprob is None else [logprob],
-            finish_reason=reason,
-            stop_reason=stop_reason,
-        )
-        self._listener.on_delta(delta, now)
+        self._accept(token, now)
+        if logprob is not None:
+            self._logprobs.append(logprob)
+        hit = self._search(token, finish)
+        self._hold_one(hold=hold or finish != 0 or hit is not None)
+        if hit is not None or finish:
+            self._end(token, finish, hit)
         return hit is not None and not finish
 
-    def _decode(self, token: int, finish: int) -> str:
-        """The token's text; that of a stop token only where it was asked for."""
-        text = "" if finish in _STOPS and not self._keep_stop else self._decoder.push((token,))
+    def _accept(self, token: int, now: float) -> None:
+        self.journal.outputs.append(token)
+        self._listener.on_token(now, self._last_at)
+        self._last_at = now
+
+    def _hold_one(self, *, hold: bool) -> None:
+        self._num_held += 1
+        if not hold and self._num_held >= self._lane.interval:
+            self.release()
+
+    def _search(self, token: int, finish: int) -> str | None:
+        """Stop strings count only in what comes after the first `min_tokens` tokens. The one that was found."""
+        if self._stops is None:
+            return None
+        text, hit = self._decode([token], finish), None
+        if len(self.journal.outputs) > self._min_tokens:
+            text, hit = self._stops.push(text)
+        if finish and hit is None:
+            text += self._stops.flush()
+        self._text += text
+        return hit
+
+    def _decode(self, token_ids: list[int], finish: int) -> str:
+        """Their text; that of a stop token, which is the last, only where it was asked for."""
+        text = self._decoder.push(token_ids[:-1] if finish in _STOPS and not self._keep_stop else token_ids)
         return text + self._decoder.flush() if finish else text
 
-    def _search(self, text: str) -> tuple[str, str | None]:
-        """Stop strings count only in what comes after the first `min_tokens` tokens."""
-        if self._stops is None or len(self.journal.outputs) <= self._min_tokens:
-            return text, None
-        return self._stops.push(text)
+    def _end(self, token: int, finish: int, hit: str | None) -> None:
+        text = self._held_text(finish)
+        self.state = next_row(self.state, RowEvent.FINISH if finish else RowEvent.ABORT)
+        if hit is not None:
+            self._tell(text, "stop", hit)
+        else:
+            self._tell(text, _REASONS[finish], token if finish == Finish.STOP_TOKEN else None)
+
+    def release(self) -> None:
+        """Tell now what was held back."""
+        if self._num_held == 0 or self.state is not Row.OPEN:
+            return
+        text = self._held_text(Finish.RUNNING)
+        if self._lane.write is None:
+            self._tell(text, None, None)
+            return
+        self._num_held = 0
+        if text:
+            self._lane.write(text)
+
+    def _held_text(self, finish: int) -> str:
+        if self._stops is None:
+            return self._decode(self.journal.outputs[-self._num_held :].tolist(), finish)
+        text, self._text = self._text, ""
+        return text
+
+    def _tell(self, text: str, reason: FinishReason | None, stop_reason: int | str | None) -> None:
+        token_ids = self.journal.outputs[-self._num_held :].tolist()
+        logprobs, self._logprobs = self._logprobs, []
+        self._num_held = 0
+        self._listener.on_delta(
+            Delta(
+                choice=self.journal.choice,
+                text=text,
+                token_ids=token_ids,
+                logprobs=logprobs or None,
+                finish_reason=reason,
+                stop_reason=stop_reason,
+            )
+        )
 
     def started(self, num_cached: int) -> None:
         """The engine has its first token of this attempt; a replay's cached tokens are not the request's."""
@@ -131,6 +209,7 @@ class TokenStream:
 
     def fail(self, error: ApiError) -> None:
         """The engine could not serve it, or its epoch has ended."""
+        self.release()
         was_open = self.state is Row.OPEN
         self.state = next_row(self.state, RowEvent.FAILED)
         if was_open:
@@ -146,6 +225,7 @@ class TokenStream:
         if self.state is not Row.OPEN:
             self.state = next_row(self.state, RowEvent.EPOCH_END)
             return False
+        self.release()
         self.journal.next_attempt()
         if self.journal.fruitless < MAX_FRUITLESS_ATTEMPTS:
             return True

@@ -15,6 +15,9 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 # A byte token as `bytes` of length one, any other token as `str`, an id without a token as None.
 Piece = bytes | str | None
 
+# Of a byte-level vocabulary: the text of a token that is whole characters, the bytes of one that is not.
+Unit = str | bytes
+
 
 class DecoderKind(Enum):
     BYTE_LEVEL = "byte-level"
@@ -43,10 +46,15 @@ def read_decoding(decoder: dict[str, Any] | None) -> Decoding:
     raise ValueError(f"its decoder {names} is not supported; those of byte-level BPE and SentencePiece BPE are")
 
 
-def byte_level_table(tokens: Iterable[str | None]) -> list[bytes]:
-    """The bytes of each token. One with a character outside of the alphabet, an added token, means its own UTF-8."""
-    alphabet = {char: bytes([byte]) for byte, char in enumerate(_byte_alphabet())}
-    return [_alphabet_bytes(token or "", alphabet) for token in tokens]
+def byte_level_table(tokens: Iterable[str | None]) -> list[Unit]:
+    """What each token means. One with a character outside of the alphabet, an added token, means itself."""
+    alphabet = {ord(char): byte for byte, char in enumerate(_byte_alphabet())}
+    return [_unit(token or "", alphabet) for token in tokens]
+
+
+def unit_bytes(unit: Unit) -> bytes:
+    """The bytes of one token."""
+    return unit.encode() if isinstance(unit, str) else unit
 
 
 def sentencepiece_table(tokens: Iterable[str | None]) -> list[Piece]:
@@ -77,11 +85,15 @@ def _byte_alphabet() -> str:
     return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
 
 
-def _alphabet_bytes(token: str, alphabet: dict[str, bytes]) -> bytes:
+def _unit(token: str, alphabet: dict[int, int]) -> Unit:
     try:
-        return b"".join([alphabet[char] for char in token])
+        data = bytes([alphabet[ord(char)] for char in token])
     except KeyError:
-        return token.encode()
+        return token
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _piece(token: str) -> bytes | str:

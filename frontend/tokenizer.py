@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 import tokenizers
 
-from frontend.token_table import DecoderKind, Piece, byte_level_table, read_decoding, sentencepiece_table
+from frontend.token_table import (
+    DecoderKind,
+    Piece,
+    Unit,
+    byte_level_table,
+    read_decoding,
+    sentencepiece_table,
+    unit_bytes,
+)
 
 
 class TokenizerError(ValueError):
@@ -79,7 +87,7 @@ class Tokenizer:
         if not 0 <= token_id < self.vocab_size:
             return b""
         if self.decoding.kind is DecoderKind.BYTE_LEVEL:
-            return self.byte_table[token_id]
+            return unit_bytes(self.unit_table[token_id])
         piece = self.piece_table[token_id]
         return piece.encode() if isinstance(piece, str) else piece or b""
 
@@ -91,13 +99,13 @@ class Tokenizer:
         return None if self._max_token_chars is None else num_tokens * self._max_token_chars
 
     @cached_property
-    def byte_table(self) -> list[bytes]:
-        """Of a byte-level vocabulary: id -> bytes."""
+    def unit_table(self) -> list[Unit]:
+        """Of a byte-level vocabulary: id -> what it means."""
         return byte_level_table(self._tokens())
 
     @cached_property
-    def byte_table_without_special(self) -> list[bytes]:
-        return [b"" if i in self.special_ids else text for i, text in enumerate(self.byte_table)]
+    def unit_table_without_special(self) -> list[Unit]:
+        return ["" if i in self.special_ids else unit for i, unit in enumerate(self.unit_table)]
 
     @cached_property
     def piece_table(self) -> list[Piece]:

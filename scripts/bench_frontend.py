@@ -1,6 +1,6 @@
 """The front end by itself: real API servers and sockets on an engine that costs nothing, under a light load client.
 
-usage: python -m scripts.bench_frontend [--streams 1,64,512] [--api-servers 1,2] [--json FILE] [-- flags of headrace serve]
+usage: python -m scripts.bench_frontend [--streams 1,64,512] [--api-servers 1,2] [--json FILE] [-- flags of serve]
        python -m scripts.bench_frontend --smoke
 
 For each number of API servers and streams: events/s as fast as they go and the CPU time of one event; the latency that
@@ -25,8 +25,9 @@ from scripts.frontend_bench.server import BenchServer, running_server
 _WINDOW = 2  # steps on their way at full speed: an API server always has work, and is never two steps behind
 _MAX_TINY_JOBS = 64  # at a time: more only wait for each other
 _HEAD = (
-    f"{'API':>3} {'streams':>7} | {'events/s':>9} {'us/event':>8} {'at half':>7} {'ceiling':>9} {'shares':>6} {'Pss MiB':>7} |"
-    f" {'added p50 ms':>12} {'p99':>7} {'at ev/s':>8} | {'req/s':>6} {'ms/req':>6} | {'health p99 ms':>13}"
+    f"{'API':>3} {'streams':>7} | {'events/s':>9} {'us/event':>8} {'at half':>7} {'ceiling':>9} {'shares':>6}"
+    f" {'Pss MiB':>7} | {'added p50 ms':>12} {'p99':>7} {'at ev/s':>8} |"
+    f" {'req/s':>6} {'ms/req':>6} | {'health p99 ms':>13}"
 )
 Row = dict[str, Any]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from frontend.generation import Generation, start_generation
 from frontend.openai_bodies.answers import Usage
-from frontend.request import Delta, GenerationRequest, Sink
+from frontend.request import Delta, GenerationRequest, Lane, Sink
 from frontend.services import Services
 from frontend.translate.answer import AnswerFormat, to_usage
 from frontend.translate.prompt_fields import PromptFacts
@@ -59,6 +59,15 @@ class Generations:
         for generation in self._generations:
             generation.cancel()
 
+    def release(self) -> None:
+        """Tell the sink what it let the rows hold back."""
+        for generation in self._generations:
+            generation.release()
+
+    def lane(self, choice: int) -> Lane:
+        """Of the sink; choices are numbered over all prompts."""
+        return self._sink.lane(choice)
+
     def prompt_computed(self, index: int) -> None:
         """A prompt's log-probabilities are complete now."""
         self._plan.prompts[index].logprobs = self._generations[index].prompt_logprobs
@@ -91,6 +100,9 @@ class _PromptSink:
         self._index = index
         self._first_choice = index * num_choices
         self._has_begun = False
+
+    def lane(self, choice: int) -> Lane:
+        return self._generations.lane(self._first_choice + choice)
 
     def on_delta(self, delta: Delta) -> None:
         if not self._has_begun:

@@ -2,16 +2,18 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from frontend.direct_body import DirectBody, offered
+from frontend.endpoints.event_writer import EventWriter
 from frontend.endpoints.generations import AnswerPlan, Generations
-from frontend.errors import from_exception
-from frontend.request import Delta
+from frontend.request import UNTIL_THE_END, Delta, Lane
 from frontend.services import Services
-from frontend.sse import DONE, EventStream
+from frontend.sse import EventStream
 from frontend.translate.answer import Choice
 
 
@@ -40,13 +42,13 @@ class WholeResponse(GenerationResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gathering = _Gathering(self._plan.num_choices)
         generations = Generations(self._services, self._plan, gathering)
-        watch = asyncio.create_task(_when_gone(receive, gathering.abandon))
         try:
-            if await gathering.ended:
+            with _watching(offered(scope), receive, gathering.abandon):
+                is_wanted = await gathering.ended
+            if is_wanted:
                 body = self._plan.format.whole(gathering.choices, generations.usage)
                 await JsonBytes(body)(scope, receive, send)
         finally:
-            watch.cancel()
             generations.cancel()
 
 
@@ -54,15 +56,31 @@ class StreamResponse(GenerationResponse):
     """Events as they come."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream = EventStream(keep_alive_s=self._services.settings.sse_keep_alive_interval)
-        writer = _EventWriter(self._plan, stream)
+        settings, direct = self._services.settings, offered(scope)
+        stream = EventStream(keep_alive_s=settings.sse_keep_alive_interval, direct=direct)
+        writer = EventWriter(self._plan, stream, interval=settings.stream_interval)
         writer.generations = generations = Generations(self._services, self._plan, writer)
-        watch = asyncio.create_task(_when_gone(receive, stream.end))
+        if direct is not None:
+            direct.on_flow = writer.heed_flow
         try:
-            await stream.send_to(send)
+            with _watching(direct, receive, stream.end):
+                await stream.send_to(send)
         finally:
-            watch.cancel()
             generations.cancel()
+
+
+@contextmanager
+def _watching(direct: DirectBody | None, receive: Receive, on_gone: Callable[[], None]) -> Iterator[None]:
+    """Call back if the client leaves meanwhile."""
+    if direct is not None:
+        direct.watch(on_gone)
+        yield
+        return
+    watch = asyncio.create_task(_when_gone(receive, on_gone))
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 async def _when_gone(receive: Receive, then: Callable[[], None]) -> None:
@@ -72,7 +90,7 @@ async def _when_gone(receive: Receive, then: Callable[[], None]) -> None:
 
 
 class _Gathering:
-    """The sink of a whole answer."""
+    """The sink of a whole answer: each choice is told once, at its end."""
 
     def __init__(self, num_choices: int) -> None:
         self.choices = [Choice() for _ in range(num_choices)]
@@ -82,6 +100,9 @@ class _Gathering:
     def abandon(self) -> None:
         if not self.ended.done():
             self.ended.set_result(False)
+
+    def lane(self, choice: int) -> Lane:
+        return Lane(UNTIL_THE_END)
 
     def on_delta(self, delta: Delta) -> None:
         self.choices[delta.choice].add(delta)
@@ -93,33 +114,3 @@ class _Gathering:
     def on_error(self, error: Exception) -> None:
         if not self.ended.done():
             self.ended.set_exception(error)
-
-
-class _EventWriter:
-    """The sink of a streamed answer: each delta becomes the bytes of one event at once."""
-
-    generations: Generations
-
-    def __init__(self, plan: AnswerPlan, stream: EventStream) -> None:
-        self._plan = plan
-        self._format = plan.format
-        self._stream = stream
-        self._opened = [False] * plan.num_choices
-
-    def on_delta(self, delta: Delta) -> None:
-        usage = self.generations.usage if self._plan.usage_in_each_chunk else None
-        opening = b""
-        if not self._opened[delta.choice]:
-            self._opened[delta.choice] = True
-            opening = self._format.opening(delta.choice)  # before the chunk, whose offsets begin where it ends
-        if event := opening + self._format.chunk(delta, usage):
-            self._stream.write(event)
-
-    def on_end(self) -> None:
-        if self._plan.usage_chunk:
-            self._stream.write(self._format.usage_chunk(self.generations.usage))
-        self._stream.write(DONE)
-        self._stream.end()
-
-    def on_error(self, error: Exception) -> None:
-        self._stream.fail(from_exception(error))

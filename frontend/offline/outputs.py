@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from frontend.generation import Generation
-from frontend.request import Delta, FinishReason, TokenLogprob
+from frontend.request import UNTIL_THE_END, Delta, FinishReason, Lane, TokenLogprob
 from frontend.tokenizer import Tokenizer
 
 
@@ -64,6 +64,9 @@ class Gatherer:
         self._prompt = prompt
         self._choices = [_Choice() for _ in range(num_choices)]
         self._on_change = on_change
+
+    def lane(self, choice: int) -> Lane:
+        return Lane(UNTIL_THE_END)
 
     def on_delta(self, delta: Delta) -> None:
         choice = self._choices[delta.choice]

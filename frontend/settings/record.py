@@ -44,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_server_count: Annotated[ProcessCount, "API server processes that share the one socket"] = 1
     shutdown_timeout: Annotated[MaybeNoSeconds, "how long streams may go on after SIGTERM"] = 30.0
     timeout_keep_alive: Annotated[Seconds, "how long an idle connection is kept"] = 75.0
+    stream_interval: Annotated[Count, "tokens of one streamed event; the first token has one of its own"] = 1
     sse_keep_alive_interval: Annotated[Seconds, "a stream that is silent for so long gets an SSE comment"] = 15.0
 
     max_n: Annotated[Count, "choices of one request (n)"] = 16

@@ -56,6 +56,9 @@ class AnswerFormat(Protocol):
     def chunk(self, delta: Delta, usage: Usage | None) -> bytes:
         """The event of a delta; b"" where it tells a client nothing. `usage` where each chunk is to carry it."""
 
+    def around_text(self, choice: int) -> tuple[bytes, bytes] | None:
+        """What stands before and after the text in a `chunk` that is text alone; None where each tells more."""
+
     def usage_chunk(self, usage: Usage) -> bytes:
         """The last event, where usage is to be included."""
 

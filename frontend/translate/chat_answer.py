@@ -50,6 +50,11 @@ class ChatFormat:
         logprobs = self._logprobs(delta.logprobs or [])
         return prefix + content + self._bytes.end(delta, to_json(logprobs), usage)
 
+    def around_text(self, choice: int) -> tuple[bytes, bytes] | None:
+        if self._num_top is not None or self._facts.return_token_ids:
+            return None
+        return self._bytes.prefixes[choice] + b'"content":', b"}" + self._bytes.plain_end
+
     def usage_chunk(self, usage: Usage) -> bytes:
         return self._bytes.usage(usage)
 

@@ -55,6 +55,11 @@ class CompletionFormat:
         logprobs = self._logprobs(delta.choice, list(delta.logprobs or ()), delta.token_ids)
         return prefix + self._bytes.end(delta, to_json(logprobs), usage)
 
+    def around_text(self, choice: int) -> tuple[bytes, bytes] | None:
+        if self._num_top is not None or self._facts.return_token_ids:
+            return None
+        return self._bytes.prefixes[choice], self._bytes.plain_end
+
     def usage_chunk(self, usage: Usage) -> bytes:
         return self._bytes.usage(usage)
 

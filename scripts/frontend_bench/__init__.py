@@ -1,1 +1,1 @@
-"""The parts of scripts/bench_frontend.py: an engine without a model, a light load client, a null server, and the page they share."""
+"""The parts of scripts/bench_frontend.py: engine without a model, load client, null server, and their page."""

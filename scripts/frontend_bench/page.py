@@ -1,4 +1,4 @@
-"""The page of numbers that the benchmark's processes share: how fast the engine is to go, when it sent, what clients got."""
+"""The page of numbers that the benchmark's processes share: the engine's pace, when it sent, what clients got."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Page:
         self.sent_ns = self._cells[_TIMES:]
 
     def pace(self, *, step_us: int, window: int) -> None:
-        """From now on a step every so often; 0: as fast as clients receive, at most `window` steps being on their way."""
+        """From now on a step every so often; 0: as fast as clients receive, `window` steps being on their way."""
         self._cells[_WINDOW] = window
         self._cells[_STEP_US] = step_us
 

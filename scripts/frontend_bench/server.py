@@ -1,4 +1,4 @@
-"""A whole server on the benchmark's engine: `python -m scripts.frontend_bench.server PAGE [flags of headrace serve]`."""
+"""A whole server on the benchmark's engine: `python -m scripts.frontend_bench.server PAGE [flags of serve]`."""
 
 import contextlib
 import os

@@ -34,6 +34,8 @@ class Listener:
 
     def on_message(self, message: FromEngine, logprobs: StepLogprobs | None) -> None: ...
 
+    def on_drained(self) -> None: ...
+
     def on_lost(self, reason: str) -> None:
         self.lost.append(reason)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from frontend.errors import ApiError, internal
 from frontend.journal import Journal, Prompt
-from frontend.request import Delta
+from frontend.request import Delta, Lane
 from frontend.stop_strings import StopChecker
 from frontend.token_stream import TokenStream
 from protocol.errors import PeerError
@@ -25,6 +25,9 @@ class Letters:
     def push(self, token_ids: Sequence[int]) -> str:
         return "".join(map(chr, token_ids))
 
+    def push_one(self, token_id: int) -> str:
+        return chr(token_id)
+
     def flush(self) -> str:
         return ""
 
@@ -36,7 +39,9 @@ class Listener:
     errors: list[ApiError] = field(default_factory=list)
     prompt_logprobs: list[PromptLogprobs] = field(default_factory=list)
 
-    def on_delta(self, delta: Delta, now: float) -> None:
+    def on_token(self, now: float, last: float | None) -> None: ...
+
+    def on_delta(self, delta: Delta) -> None:
         self.deltas.append(delta)
 
     def on_started(self, num_cached: int) -> None:
@@ -67,6 +72,7 @@ def row(*stops: str, min_tokens: int = 0, include_stop: bool = False) -> tuple[T
         min_tokens=min_tokens,
         include_stop=include_stop,
         listener=listener,
+        lane=Lane(),
     )
     return stream, listener
 
@@ -74,8 +80,8 @@ def row(*stops: str, min_tokens: int = 0, include_stop: bool = False) -> tuple[T
 @given(st.text("abc", max_size=30), st.text("abc", min_size=1, max_size=3))
 def test_text_is_cut_at_the_first_stop_string_and_billed_up_to_it(text: str, stop: str) -> None:
     stream, listener = row(stop)
-    stopped = [stream.push(ord(char), Finish.RUNNING, 0.0) for char in text]
-    stream.push(ord("x"), Finish.LENGTH, 0.0)
+    stopped = [stream.push(ord(char), Finish.RUNNING, 0.0, hold=False) for char in text]
+    stream.push(ord("x"), Finish.LENGTH, 0.0, hold=False)
     at = text.find(stop)
     if at < 0:
         assert (listener.text, stopped) == (text + "x", [False] * len(text))
@@ -98,7 +104,7 @@ def test_there_is_one_end_and_nothing_after_it(events: list[str]) -> None:
             break
         if event in ("token", "stop", "finish"):
             finish = Finish.EOS if event == "finish" else Finish.RUNNING
-            stream.push(ord("z" if event == "stop" else "a"), finish, 0.0)
+            stream.push(ord("z" if event == "stop" else "a"), finish, 0.0, hold=False)
         elif event == "abort":
             stream.abort()
         elif event == "fail":
@@ -116,8 +122,8 @@ def test_there_is_one_end_and_nothing_after_it(events: list[str]) -> None:
 
 def test_a_stop_string_in_the_last_token_wins_over_its_length() -> None:
     stream, listener = row("b")
-    stream.push(ord("a"), Finish.RUNNING, 0.0)
-    assert stream.push(ord("b"), Finish.LENGTH, 0.0) is False, "the engine has ended it already"
+    stream.push(ord("a"), Finish.RUNNING, 0.0, hold=False)
+    assert stream.push(ord("b"), Finish.LENGTH, 0.0, hold=False) is False, "the engine has ended it already"
     assert (listener.text, listener.deltas[-1].finish_reason, listener.deltas[-1].stop_reason) == ("a", "stop", "b")
     assert stream.state is Row.ENDED
 
@@ -125,7 +131,7 @@ def test_a_stop_string_in_the_last_token_wins_over_its_length() -> None:
 def test_the_first_tokens_are_not_searched_for_stop_strings() -> None:
     stream, listener = row("a", min_tokens=2)
     for char in "aaxa":
-        stream.push(ord(char), Finish.RUNNING, 0.0)
+        stream.push(ord(char), Finish.RUNNING, 0.0, hold=False)
     assert (listener.text, listener.num_ends) == ("aax", 1)
 
 
@@ -133,7 +139,7 @@ def test_the_first_tokens_are_not_searched_for_stop_strings() -> None:
 def test_an_end_that_nobody_asked_for_breaks_the_protocol(finish: int) -> None:
     stream, _ = row()
     with pytest.raises(PeerError, match="row 5"):
-        stream.push(1, finish, 0.0)
+        stream.push(1, finish, 0.0, hold=False)
 
 
 def test_an_aborted_row_ends_in_silence() -> None:
@@ -143,8 +149,8 @@ def test_an_aborted_row_ends_in_silence() -> None:
     assert isinstance(message, PromptLogprobs)
     stream.started(3)
     stream.prompt_logprobs(message)
-    stream.push(1, Finish.RUNNING, 0.0)
-    stream.push(0, Finish.ABORT, 0.0)
+    stream.push(1, Finish.RUNNING, 0.0, hold=False)
+    stream.push(0, Finish.ABORT, 0.0, hold=False)
     assert stream.state is Row.ENDED
     assert (listener.num_ends, listener.deltas, listener.cached, listener.prompt_logprobs) == (0, [], [], [])
 

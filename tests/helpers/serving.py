@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import uvloop
 
-from frontend.request import Delta, GenerationRequest
+from frontend.request import Delta, GenerationRequest, Lane
 from frontend.services import Services
 from frontend.settings import Settings
 from protocol.address import engine_address
@@ -43,6 +43,9 @@ class RecordingSink:
     errors: list[Exception] = field(default_factory=list)
     done: asyncio.Event = field(default_factory=asyncio.Event)
     grown: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def lane(self, choice: int) -> Lane:
+        return Lane()
 
     def on_delta(self, delta: Delta) -> None:
         assert not self.done.is_set(), "a delta after the end"
