@@ -84,8 +84,8 @@ class Application:
 class ServerConnection:
     """A connection that was just accepted."""
 
-    def __init__(self, settings: Settings = LIMITS) -> None:
-        self.app = Application()
+    def __init__(self, settings: Settings = LIMITS, app: Any = None) -> None:
+        self.app = app or Application()
         board = Scoreboard.create(num_api_servers=1, num_engines=0)
         self._row = board.api_row(0)
         load = Load(self._row)
