@@ -11,6 +11,7 @@ row to a new life only after it has reaped the old process.
 import mmap
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from enum import IntEnum
 
@@ -82,7 +83,7 @@ class Row:
 
     def observe(self, histogram: str, seconds: float) -> None:
         """Count one observation of a histogram (cumulative at reading, not here)."""
-        bucket = next((i for i, bound in enumerate(BUCKETS_S) if seconds <= bound), len(BUCKETS_S))
+        bucket = bisect_left(BUCKETS_S, seconds)
         self.add(f"{histogram}_le_{bucket}")
         self.add(f"{histogram}_sum_us", int(seconds * 1e6))
 

@@ -23,6 +23,7 @@ from scripts.frontend_bench.runs import Load, Window, measure, measure_null
 from scripts.frontend_bench.server import BenchServer, running_server
 
 _WINDOW = 2  # steps on their way at full speed: an API server always has work, and is never two steps behind
+_TINY_STEP_US = 1000  # steps while whole answers of one token are asked for: a wait, not a limit
 _MAX_TINY_JOBS = 64  # at a time: more only wait for each other
 _HEAD = (
     f"{'API':>3} {'streams':>7} | {'events/s':>9} {'us/event':>8} {'at half':>7} {'ceiling':>9} {'shares':>6}"
@@ -57,6 +58,7 @@ def run_one(server: BenchServer, page: Page, load: Load) -> Row:
     half = measure(server, page, load, timed=True)
     page.pace(step_us=0, window=_WINDOW)
     probed = measure(server, page, load, probed=True)
+    page.pace(step_us=_TINY_STEP_US, window=_WINDOW)
     jobs = Load(
         num_streams=min(load.num_streams, _MAX_TINY_JOBS),
         num_clients=load.num_clients,

@@ -114,7 +114,7 @@ async def answer_of(client: Client, during: Callable[[], Any] = lambda: None, **
 @on_loop
 async def test_while_a_client_does_not_read_its_tokens_are_gathered(tiny_model: str) -> None:
     async with client_of(tiny_model) as client:
-        asked = {"max_tokens": 60, "seed": 4, "ignore_eos": True}
+        asked: Any = {"max_tokens": 60, "seed": 4, "ignore_eos": True}
         whole = "".join(await answer_of(client, **asked))
     async with client_of(tiny_model) as client:
         await client.ask(**asked)
@@ -155,7 +155,7 @@ async def test_a_client_that_leaves_before_a_whole_answer_ends_its_rows(tiny_mod
 @on_loop
 async def test_stream_interval_is_tokens_an_event(tiny_model: str, fields: dict[str, Any]) -> None:
     async with client_of(tiny_model) as client:
-        asked = {"max_tokens": 41, "seed": 4, "ignore_eos": True, **fields}
+        asked: Any = {"max_tokens": 41, "seed": 4, "ignore_eos": True, **fields}
         each = await answer_of(client, **asked)
     async with client_of(tiny_model, stream_interval=8) as client:
         some = await answer_of(client, **asked)

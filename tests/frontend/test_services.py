@@ -50,7 +50,7 @@ async def test_its_own_drain_is_its_own(tiny_model: str) -> None:
 
 
 @on_loop
-async def test_tokenizing_is_done_in_one_thread_of_its_own(tiny_model: str) -> None:
+async def test_long_texts_are_tokenized_in_few_threads_of_their_own(tiny_model: str) -> None:
     async with serving(tiny_model) as (services, _):
         threads: set[int] = set()
         tokenizer = services.text.tokenizer
@@ -62,11 +62,13 @@ async def test_tokenizing_is_done_in_one_thread_of_its_own(tiny_model: str) -> N
                 return encode(tokenizer, text, add_special_tokens=add_special_tokens)
 
         object.__setattr__(services.text, "tokenizer", Spy())
-        ids = await asyncio.gather(*(services.tokenize("abc", add_special_tokens=False) for _ in range(8)))
+        ids = await asyncio.gather(*(services.tokenize("abc" * 1000, add_special_tokens=False) for _ in range(8)))
         assert ids == [ids[0]] * 8
-        assert len(ids[0]) == 3
-        assert len(threads) == 1
+        assert len(ids[0]) == 3000
+        assert 1 <= len(threads) <= 2
         assert threading.get_ident() not in threads
+        assert len(await services.tokenize("abc", add_special_tokens=False)) == 3
+        assert threading.get_ident() in threads, "a short text is not worth the way to a thread"
 
 
 @on_loop
@@ -111,7 +113,7 @@ async def test_names_are_the_settings_or_the_models(tiny_model: str) -> None:
 @on_loop
 async def test_close_leaves_no_thread_and_no_connection(tiny_model: str) -> None:
     async with serving(tiny_model) as (services, engine):
-        await services.tokenize("abc", add_special_tokens=False)
+        await services.tokenize("abc" * 1000, add_special_tokens=False)
         services.close()
         await until(lambda: engine.peers_ended == 1)
         await until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("tokenizer")])
