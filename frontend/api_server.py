@@ -173,6 +173,8 @@ class ApiServer:
         self._pulse.stop()
         self._loop.remove_reader(self._control)
         self._services.close()
+        if self._connections.access_log is not None:
+            self._connections.access_log.flush()
         self._row.set("state", State.ENDED)
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from frontend.access_log import make_access_log
 from frontend.http_protocol import HttpProtocol
 from frontend.load import Load
 from frontend.settings import Settings
@@ -30,16 +31,23 @@ class Connections:
             interface="asgi3",
             log_config=None,
             log_level=logging.getLevelName(settings.uvicorn_log_level.upper()),
-            access_log=not settings.disable_uvicorn_access_log,
+            access_log=False,  # ours is made below
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=math.ceil(settings.timeout_keep_alive),
         )
         self._config.load()
+        self.access_log = make_access_log(is_wanted=not settings.disable_uvicorn_access_log)
 
     def new(self) -> HttpProtocol:
         """The protocol of one connection."""
-        return HttpProtocol(self._config, self.server_state, settings=self._settings, load=self._load)
+        return HttpProtocol(
+            self._config,
+            self.server_state,
+            settings=self._settings,
+            load=self._load,
+            access_log=self.access_log,
+        )
 
     def close_after_responses(self) -> None:
         """No connection is kept for another request after the one that is under way."""

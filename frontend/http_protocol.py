@@ -7,14 +7,16 @@ block, trailers and chunk framing, however they are cut into pieces.
 
 import asyncio
 import http
+import logging
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from frontend.access_log import AccessLog
 from frontend.direct_body import DirectBody, offer
 from frontend.errors import ApiError, body_too_large, header_too_large, invalid, too_slow, wrong_method
 from frontend.load import Load
@@ -43,8 +45,19 @@ class _Refused(Exception):
 class HttpProtocol(HttpToolsProtocol):
     """Made by the acceptor for each connection."""
 
-    def __init__(self, config: Config, server_state: ServerState, *, settings: Settings, load: Load) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        *,
+        settings: Settings,
+        load: Load,
+        access_log: AccessLog | None = None,
+    ) -> None:
         super().__init__(config, server_state, app_state={}, _loop=asyncio.get_running_loop())
+        if access_log is not None:
+            self.access_logger = cast(logging.Logger, access_log)  # of a logger, uvicorn uses `info` only
+            self.access_log = True
         self._settings = settings
         self._load = load
         self._settled = False  # until its first request the connection itself weighs in the load

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 
 _FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s [{process}] %(message)s"
 
@@ -17,3 +18,11 @@ def configure_logging(process: str, *, level: str, uvicorn_level: str = "warning
     # uvicorn's own level below debug
     logging.addLevelName(5, "TRACE")
     logging.getLogger("uvicorn").setLevel(uvicorn_level.upper())
+
+
+def write_at_once(records: Sequence[logging.LogRecord]) -> None:
+    """Many lines as one piece, for what would else be a write each."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.stream.write("".join([handler.format(record) + "\n" for record in records]))
+            handler.flush()
