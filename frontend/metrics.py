@@ -1,6 +1,8 @@
 """The scoreboard as Prometheus text. Names, labels and units are those that vLLM's dashboards expect, by prefix."""
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Callable, Iterator
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import (
@@ -14,6 +16,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from protocol.scoreboard import BUCKETS_S, Row, Scoreboard
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+MAX_AGE_S = 1.0
 _MICRO = 1e-6
 
 # What API servers count, summed over all of them: name, cell, help.
@@ -52,6 +55,23 @@ def render_metrics(board: Scoreboard, *, prefix: str, model_name: str) -> bytes:
     registry = CollectorRegistry()
     registry.register(_Board(board, prefix, model_name))
     return generate_latest(registry)
+
+
+class MetricsText:
+    """The text, rendered in a thread and at most once a second: scrapers must not hold up streams."""
+
+    def __init__(self, render: Callable[[], bytes]) -> None:
+        self._render = render
+        self._text: asyncio.Future[bytes] | None = None
+        self._began = 0.0
+
+    async def get(self) -> bytes:
+        """At most `MAX_AGE_S` old. Questions that come while it is rendered wait for the same text."""
+        now = time.monotonic()
+        if self._text is None or now - self._began >= MAX_AGE_S:
+            self._began = now
+            self._text = asyncio.ensure_future(asyncio.to_thread(self._render))
+        return await asyncio.shield(self._text)
 
 
 class _Board(Collector):

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from frontend.endpoints.responses import JsonBytes
-from frontend.metrics import CONTENT_TYPE, render_metrics
+from frontend.metrics import CONTENT_TYPE, MetricsText, render_metrics
 from frontend.services import Services
 from headrace import __version__
 
@@ -15,6 +15,7 @@ class ServerEndpoint:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._metrics = MetricsText(self._render_metrics)
 
     async def version(self, request: Request) -> Response:
         """As `headrace --version`."""
@@ -28,8 +29,9 @@ class ServerEndpoint:
 
     async def metrics(self, request: Request) -> Response:
         """In the text format that Prometheus reads."""
-        settings = self._services.settings
-        text = render_metrics(
-            self._services.scoreboard, prefix=settings.metrics_prefix, model_name=self._services.model_names[0]
-        )
-        return Response(text, media_type=CONTENT_TYPE)
+        return Response(await self._metrics.get(), media_type=CONTENT_TYPE)
+
+    def _render_metrics(self) -> bytes:
+        services = self._services
+        prefix, model_name = services.settings.metrics_prefix, services.model_names[0]
+        return render_metrics(services.scoreboard, prefix=prefix, model_name=model_name)
