@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from frontend.metrics import MAX_AGE_S
 from tests.helpers.server_process import ServerProcess, all_gone
 
 _PREFIX = "headrace_"
 _CACHE_BYTES = 512 * 1024**2
 _FLAGS = ("--dtype", "float32", "--disable-uvicorn-access-log")
 _TIMEOUT_S = 30.0
+_METRICS_AGE_S = 1.0  # the text is rendered at most once a second
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def metric_by(url: str, name: str, label: str) -> dict[str, float]:
 
 
 def _samples(url: str, name: str) -> list[tuple[dict[str, str], float]]:
-    time.sleep(MAX_AGE_S)  # what was rendered before this question is too old for an answer now
+    time.sleep(_METRICS_AGE_S)  # what was rendered before this question is too old for an answer now
     text = httpx.get(f"{url}/metrics", timeout=_TIMEOUT_S).text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     found = [(sample.labels, sample.value) for sample in samples if sample.name == _PREFIX + name]
