@@ -63,7 +63,7 @@ class ApiServer:
         self._control.settimeout(0)
         self._services = Services(launch.settings, place=launch.place, life=launch.life, scoreboard=scoreboard)
         self._gate = Gate(self._services)
-        self._connections = Connections(self._gate, launch.settings, Load(self._row))
+        self._connections = Connections(self._gate, launch.settings, Load(self._row, scoreboard))
         self._acceptor = Acceptor(
             socket.socket(fileno=launch.listener_fd),
             self._connections.new,

@@ -9,6 +9,7 @@ import asyncio
 import http
 import logging
 from enum import Enum, auto
+from functools import partial
 from typing import Any, cast
 
 import httptools
@@ -188,15 +189,17 @@ class HttpProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._settle()
         self._unset_keepalive_if_required()  # set while the rest of this request was on its way
-        self._load.request_began()
+        leaves = self._load.request_began()
+        if leaves:
+            cycle.keep_alive = False
         self._direct = offer(cycle, self.transport)
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
-        task.add_done_callback(self._task_ended)
+        task.add_done_callback(partial(self._task_ended, leaves=leaves))
 
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None], *, leaves: bool) -> None:
         self.tasks.discard(task)
-        self._load.request_ended()
+        self._load.request_ended(leaves=leaves)
 
     def _settle(self) -> None:
         if not self._settled:
