@@ -6,7 +6,6 @@ and how it is served, `frontend.app` and `frontend.services` know.
 
 import asyncio
 import faulthandler
-import gc
 import logging
 import os
 import signal
@@ -26,6 +25,7 @@ from frontend.launch import ApiServerLaunch
 from frontend.load import Load
 from frontend.pulse import Pulse
 from frontend.services import Services
+from frontend.settled_memory import settle_memory
 from protocol.logs import configure_logging
 from protocol.process import (
     CannotStart,
@@ -102,8 +102,7 @@ class ApiServer:
             self._say(CannotStart(status=self._status, sentence=str(error)))
             self._ask_to_drain(0.0)
             return
-        gc.collect()
-        gc.freeze()  # what start-up has made stays: no later collection walks it
+        settle_memory()
         self._services.engine.on_ready(self._note_ready)
 
     async def _build_app(self) -> None:
