@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from frontend.direct_body import withdraw
 from frontend.endpoints.routes import ApiRoute, api_routes
 from frontend.errors import ApiError, from_exception, unknown_path, wrong_method
 from frontend.gate import PROBES
@@ -58,7 +59,10 @@ class _App(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """FastAPI's layers cost more than all that we do for a small request, and do nothing for these routes."""
-        endpoint = None if self.user_middleware else self._direct.get((scope["method"], scope["path"]))
+        endpoint = self._direct.get((scope["method"], scope["path"]))
+        if self.user_middleware:  # which must see everything
+            withdraw(scope)
+            endpoint = None
         if endpoint is None:
             await super().__call__(scope, receive, send)
         else:

@@ -1,7 +1,7 @@
 """A response's body straight to the transport, past ASGI: the same bytes as through `send`, without its messages.
 
 Head and end of the response still go through `send`. It is offered in the request's scope, by our own connections
-only, and must not be used where somebody's middleware would want to see the body.
+only, and withdrawn where somebody's middleware would want to see the body.
 """
 
 import asyncio
@@ -64,3 +64,8 @@ def offered(scope: MutableMapping[str, Any]) -> DirectBody | None:
     """What the connection offers, if it is one of ours."""
     found: DirectBody | None = scope.get("extensions", {}).get(_EXTENSION)
     return found
+
+
+def withdraw(scope: MutableMapping[str, Any]) -> None:
+    """What comes after in the application must use `send`."""
+    scope.get("extensions", {}).pop(_EXTENSION, None)

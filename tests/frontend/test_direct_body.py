@@ -74,7 +74,7 @@ class Client:
     def __init__(self, services: Services, engine: FakeEngine) -> None:
         self.engine = engine
         gate = Gate(services)
-        gate.app = build_app(services)
+        gate.app = self.app = build_app(services)
         self.connection = ServerConnection(LIMITS, app=gate)
 
     async def ask(self, **fields: Any) -> None:
@@ -149,6 +149,33 @@ async def test_a_client_that_leaves_before_a_whole_answer_ends_its_rows(tiny_mod
         client.connection.lose()
         await until(lambda: client.engine.num_open_rows == 0)
         assert len(client.engine.aborts) == 1
+
+
+class Watching:
+    """Middleware that remembers what passes it."""
+
+    bodies: list[bytes]
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def seen(message: Any) -> None:
+            self.bodies.append(message.get("body", b""))
+            await send(message)
+
+        await self._app(scope, receive, seen)
+
+
+@on_loop
+async def test_middleware_sees_every_event(tiny_model: str) -> None:
+    async with serving(tiny_model, settings=Settings(model="fake"), step_s=0.001) as (services, engine):
+        Watching.bodies = []
+        client = Client(services, engine)
+        client.app.add_middleware(Watching)
+        texts = await answer_of(client, max_tokens=30, ignore_eos=True)
+        assert b"".join(Watching.bodies).count(b"data: {") == len(texts) > 20
+        client.connection.lose()
 
 
 @pytest.mark.parametrize("fields", [{}, {"stop": ["no such text"]}, {"logprobs": 1}])
