@@ -54,7 +54,7 @@ class CharParser(ABC):
     def script(self) -> Script[None]:
         """Reads, and writes to `out`, for ever."""
 
-    # --- what was read ---------------------------------------------------------------------------------------------------
+    # --- what was read -----------------------------------------------------------------------------------------------
 
     def accept(self) -> None:
         """What is held was of the format."""
@@ -75,7 +75,7 @@ class CharParser(ABC):
         """All that is held."""
         return "".join(self._held)
 
-    # --- reading ---------------------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def peek(self) -> Script[str]:
         """The next character, which stays the next."""
@@ -120,7 +120,7 @@ class CharParser(ABC):
             while tail not in markers:
                 tail += yield from self.peek()
                 self._ahead = ""
-                while not any(marker.startswith(tail) for marker in markers):
+                while tail and not any(marker.startswith(tail) for marker in markers):
                     show(tail[0])
                     tail = tail[1:]
         except EndOfText:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from frontend.chat_template import ChatTemplate
 from frontend.chat_template_files import load_chat_template
 from frontend.detokenizer import make_detokenizer
+from frontend.reasoning_parsers import ReasoningParser, find_reasoning_parser
 from frontend.sampling_defaults import SamplingDefaults, load_sampling_defaults
 from frontend.settings import Settings
 from frontend.tokenizer import Tokenizer
+from frontend.tool_parsers import ToolParser, find_tool_parser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,8 @@ class ModelText:
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None  # None: the model has none
     defaults: SamplingDefaults
+    tool_parser: type[ToolParser] | None  # None: requests cannot have the model choose tools
+    reasoning_parser: type[ReasoningParser] | None
 
 
 def load_model_text(settings: Settings, config_dir: str) -> ModelText:
@@ -30,4 +34,10 @@ def load_model_text(settings: Settings, config_dir: str) -> ModelText:
             config_dir, override=settings.chat_template, content_format=settings.chat_template_content_format
         ),
         defaults=load_sampling_defaults(settings, config_dir),
+        tool_parser=None
+        if settings.tool_call_parser is None
+        else find_tool_parser(settings.tool_call_parser, settings.tool_parser_plugin),
+        reasoning_parser=None
+        if settings.reasoning_parser is None
+        else find_reasoning_parser(settings.reasoning_parser),
     )

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from protocol.sampling import Sampling
 
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length", "abort", "tool_calls"]  # the last one only in answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Text to token ids and back by a model's tokenizer.json. Blocking but thread-safe: it knows nothing of event loops."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,10 @@ class Tokenizer:
     @cached_property
     def piece_table_without_special(self) -> list[Piece]:
         return [None if i in self.special_ids else piece for i, piece in enumerate(self.piece_table)]
+
+    def has_special(self, tokens: Iterable[str]) -> bool:
+        """Whether any of these texts is a special token, which is not shown unless asked for."""
+        return any(self._id(token) in self.special_ids for token in tokens)
 
     def _tokens(self) -> list[str | None]:
         return [self._library.id_to_token(i) for i in range(self.vocab_size)]

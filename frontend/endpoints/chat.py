@@ -1,10 +1,14 @@
 """POST /v1/chat/completions."""
 
+from dataclasses import replace
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from frontend.endpoints.body import BodyReader
 from frontend.endpoints.generations import AnswerPlan
+from frontend.endpoints.parsing import choose_parsers
 from frontend.endpoints.prologue import begin_answer, respond, wants_usage, wants_usage_in_each_chunk
 from frontend.endpoints.prompts import encode_bad_words, encode_prompt, truncate
 from frontend.errors import invalid
@@ -15,8 +19,10 @@ from frontend.translate.answer import AnswerFacts
 from frontend.translate.chat_answer import ChatFormat
 from frontend.translate.limits import answer_tokens, check_num_logprobs
 from frontend.translate.messages import last_assistant_text, to_template_messages
+from frontend.translate.parsed_chat_answer import ParsedChatFormat
 from frontend.translate.prompt_fields import PromptFacts
 from frontend.translate.sampling import said, to_request, to_sampling
+from frontend.translate.tools import chosen_tools
 
 
 class ChatEndpoint:
@@ -38,7 +44,9 @@ class ChatEndpoint:
         services = self._services
         max_field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
         asked = getattr(body, max_field)
-        ids = await self._prompt_ids(body, asked)
+        tools = chosen_tools(body, enabled=services.text.tool_parser is not None)
+        text = await render_messages(services, body.messages, body, tools)
+        ids = await self._prompt_ids(text, body, asked)
         max_tokens = answer_tokens(
             len(ids),
             asked,
@@ -52,24 +60,27 @@ class ChatEndpoint:
             body, services.text.defaults, max_tokens=max_tokens, logprobs=num_top, bad_words=bad_words
         )
         prompt = PromptFacts(token_ids=ids, text=last_assistant_text(body.messages) if body.echo else "")
+        request = to_request(body, ids, sampling, prompt_logprobs=body.prompt_logprobs, label=facts.id)
+        shape: dict[str, Any] = {"num_choices": body.n or 1, "num_top": num_top, "num_prompt_top": body.prompt_logprobs}
+        parsing = choose_parsers(services.text, body, tools, prompt=text)
+        if parsing is None:
+            answer_format = ChatFormat(facts, services.text.tokenizer, prompt, **shape)
+        else:
+            answer_format = ParsedChatFormat(
+                facts, services.text.tokenizer, prompt, make_parser=parsing.make_parser, **shape
+            )
+            if parsing.shows_special_tokens:
+                request = replace(request, skip_special_tokens=False)
         return AnswerPlan(
-            requests=[to_request(body, ids, sampling, prompt_logprobs=body.prompt_logprobs, label=facts.id)],
+            requests=[request],
             prompts=[prompt],
-            format=ChatFormat(
-                facts,
-                services.text.tokenizer,
-                prompt,
-                num_choices=body.n or 1,
-                num_top=num_top,
-                num_prompt_top=body.prompt_logprobs,
-            ),
+            format=answer_format,
             usage_chunk=wants_usage(body),
             usage_in_each_chunk=wants_usage_in_each_chunk(body),
         )
 
-    async def _prompt_ids(self, body: ChatBody, max_tokens: int | None) -> list[int]:
+    async def _prompt_ids(self, text: str, body: ChatBody, max_tokens: int | None) -> list[int]:
         services = self._services
-        text = await render_messages(services, body.messages, body)
         ids = await encode_prompt(
             services,
             text,
@@ -80,10 +91,16 @@ class ChatEndpoint:
         return truncate(ids, body, max_tokens=max_tokens, max_model_len=services.max_model_len)
 
 
-async def render_messages(services: Services, messages: list[Message], body: ChatBody | TokenizeBody) -> str:
+async def render_messages(
+    services: Services,
+    messages: list[Message],
+    body: ChatBody | TokenizeBody,
+    tools: list[dict[str, Any]] | None = None,
+) -> str:
     """The prompt text by the model's template. Raises `ApiError` 400."""
     return await services.render_chat(
         to_template_messages(messages),
+        tools=tools or None,
         add_generation_prompt=said(body.add_generation_prompt, default=not body.continue_final_message),
         continue_final_message=body.continue_final_message or False,
         chat_template_kwargs=body.chat_template_kwargs or {},

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-FinishWord = Literal["stop", "length", "abort"]
+FinishWord = Literal["stop", "length", "abort", "tool_calls"]
 
 
 class PromptTokensDetails(msgspec.Struct, kw_only=True):
@@ -67,12 +67,30 @@ class PromptLogprob(msgspec.Struct, kw_only=True):
 PromptLogprobList = list[dict[int, PromptLogprob] | None]
 
 
-class AssistantMessage(msgspec.Struct, kw_only=True):
-    """What the model said."""
+class MadeFunctionCall(msgspec.Struct, kw_only=True):
+    """Which function, and its arguments as JSON text, as the model wrote them."""
 
-    content: str
+    name: str
+    arguments: str
+
+
+class MadeToolCall(msgspec.Struct, kw_only=True):
+    """One call that the model made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: MadeFunctionCall
+
+
+class AssistantMessage(msgspec.Struct, kw_only=True):
+    """What the model said; `content` is null where it only called tools or thought."""
+
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
+    reasoning_content: str | None | UnsetType = UNSET
+    reasoning: str | None | UnsetType = UNSET
+    tool_calls: list[MadeToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):

@@ -20,5 +20,6 @@ Seed = Annotated[int, msgspec.Meta(ge=-INT64_MAX, le=INT64_MAX)]
 Priority = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
 Label = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 Salt = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+ToolName = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Scalar = bool | int | float | str | None

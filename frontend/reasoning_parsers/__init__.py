@@ -1,9 +1,15 @@
 """Splits what a model thinks from what it answers: one kind of model a file."""
 
+from importlib import import_module
+
+from frontend.parser_names import REASONING_PARSERS
 from frontend.reasoning_parsers.base import ReasoningParser
-from frontend.reasoning_parsers.deepseek_r1 import DeepSeekR1Parser
-from frontend.reasoning_parsers.qwen3 import Qwen3Parser
 
-REASONING_PARSERS: dict[str, type[ReasoningParser]] = {"deepseek_r1": DeepSeekR1Parser, "qwen3": Qwen3Parser}
+__all__ = ["ReasoningParser", "find_reasoning_parser"]
 
-__all__ = ["REASONING_PARSERS", "ReasoningParser"]
+
+def find_reasoning_parser(name: str) -> type[ReasoningParser]:
+    """The parser of that name, which the settings have been checked for."""
+    module, class_name = REASONING_PARSERS[name]
+    found: type[ReasoningParser] = getattr(import_module(f"frontend.reasoning_parsers.{module}"), class_name)
+    return found

@@ -8,13 +8,13 @@ BEGIN, END = "<think>", "</think>"
 
 
 class ReasoningParser(CharParser):
-    """One choice's text; where the prompt has opened or closed the reasoning already, the model does not do it again."""
+    """One choice's text; where the prompt has opened or closed the reasoning, the model does not do it again."""
 
     special_tokens: ClassVar[tuple[str, ...]] = (BEGIN, END)
     thinks_unasked: ClassVar[bool]  # whether an answer is reasoning from its beginning, without <think>
 
     def __init__(self, prompt: str, *, continues: bool = False) -> None:
-        """`continues`: the prompt ends within the answer, which then thinks only if it has not closed what it opened."""
+        """`continues`: the prompt ends within the answer, which thinks only if it has not closed what it opened."""
         end = prompt.rstrip()
         if continues:
             self._thinks = end.rfind(BEGIN) > end.rfind(END)

@@ -1,4 +1,4 @@
-"""Qwen3: the model opens its reasoning itself, unless the template has done so or, without `enable_thinking`, closed it.
+"""Qwen3: the model opens its reasoning, unless the template has done so or, without `enable_thinking`, closed it.
 
 See the chat templates of https://huggingface.co/Qwen/Qwen3-8B and https://huggingface.co/Qwen/Qwen3-4B-Thinking-2507.
 """

@@ -1,7 +1,10 @@
-"""What must hold of several settings together. Looks at no file but the chat template's name, and at no device."""
+"""What must hold of several settings together. Looks at no file but those that a setting names, and at no device."""
 
 import os
+from pathlib import Path
 
+from frontend.parser_names import REASONING_PARSERS, TOOL_PARSERS
+from frontend.settings.fields import unknown
 from frontend.settings.record import Settings
 from frontend.settings.values import SettingsError
 
@@ -12,6 +15,7 @@ def check_settings(settings: Settings) -> None:
     """Raise `SettingsError` at the first combination that cannot be served."""
     _check_model(settings)
     _check_text(settings)
+    _check_parsers(settings)
     _check_address(settings)
     _check_steps(settings)
     _check_admission(settings)
@@ -36,6 +40,30 @@ def _check_text(s: Settings) -> None:
     folder = s.generation_config
     if folder not in ("auto", "none") and not os.path.isdir(folder):
         raise SettingsError(f"--generation-config must be auto, none or a folder, and {folder} is no folder")
+
+
+def _check_parsers(s: Settings) -> None:
+    if s.enable_auto_tool_choice != (s.tool_call_parser is not None):
+        given, missing = "--tool-call-parser", "--enable-auto-tool-choice"
+        if s.enable_auto_tool_choice:
+            given, missing = missing, given
+        raise SettingsError(f"{given} has no effect without {missing}; add it")
+    if s.tool_parser_plugin is not None:
+        _check_plugin(s.tool_parser_plugin, s.tool_call_parser)
+    elif s.tool_call_parser is not None and s.tool_call_parser not in TOOL_PARSERS:
+        raise SettingsError(unknown("--tool-call-parser", s.tool_call_parser, list(TOOL_PARSERS)))
+    if s.reasoning_parser is not None and s.reasoning_parser not in REASONING_PARSERS:
+        raise SettingsError(unknown("--reasoning-parser", s.reasoning_parser, list(REASONING_PARSERS)))
+
+
+def _check_plugin(path: str, parser: str | None) -> None:
+    """Only that it can be imported at all: to import it is the API servers' work."""
+    if parser is None:
+        raise SettingsError("--tool-parser-plugin has no effect without --tool-call-parser; add it")
+    try:
+        compile(Path(path).read_bytes(), path, "exec")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise SettingsError(f"--tool-parser-plugin: {path} cannot be used: {error}") from error
 
 
 def _check_address(s: Settings) -> None:

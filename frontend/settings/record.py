@@ -31,6 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokenizer: Annotated[Name | None, "Hugging Face id or folder of another tokenizer than the model's"] = None
     chat_template: Annotated[Name | None, "file, or the template in one line, in place of the model's own"] = None
     chat_template_content_format: Annotated[ContentFormat, "how message content is given to the template"] = "auto"
+    enable_auto_tool_choice: Annotated[bool, "let the model call the tools of a request"] = False
+    tool_call_parser: Annotated[Name | None, "form of the model's tool calls: hermes, llama3_json, mistral, ..."] = None
+    tool_parser_plugin: Annotated[Name | None, "Python file whose TOOL_PARSERS adds tool call parsers by name"] = None
+    reasoning_parser: Annotated[Name | None, "splits thinking from the answer: deepseek_r1, qwen3"] = None
     generation_config: Annotated[
         Name, "sampling defaults: auto (the model's generation_config.json), none, or a folder that holds one"
     ] = "auto"

@@ -16,6 +16,7 @@ class ToolParser(ABC):
 
     def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
         """`tools`: as in a request's body."""
+        self.tools = {str(tool["function"]["name"]): tool["function"] for tool in tools}
 
     @abstractmethod
     def push(self, text: str) -> list[Part]:
@@ -38,8 +39,8 @@ class FormatParser(CharParser, ToolParser):
     closes: ClassVar[tuple[str, ...]] = ()  # what may stand after a call and then is no text
 
     def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
-        self.tools = {str(tool["function"]["name"]): tool["function"] for tool in tools}
-        super().__init__()
+        ToolParser.__init__(self, tools)
+        CharParser.__init__(self)
 
     @abstractmethod
     def calls(self, marker: str) -> Script[None]:

@@ -1,8 +1,8 @@
 """Llama 3.1, 3.2 and 4 with JSON: the call is a bare object at the beginning of a line, or after <|python_tag|>.
 
 The format is described in https://llama.meta.com/docs/model-cards-and-prompt-formats/llama3_1/ under "JSON based tool
-calling". Several calls are divided by semicolons (https://docs.vllm.ai/en/latest/features/tool_calling.html). As nothing
-marks an object as a call but its keys, only one that names a tool of the request is.
+calling". Several calls are divided by semicolons (https://docs.vllm.ai/en/latest/features/tool_calling.html). As
+nothing marks an object as a call but its keys, only one that names a tool of the request is.
 """
 
 from frontend.char_parser import Malformed, Script

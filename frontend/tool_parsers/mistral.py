@@ -1,6 +1,6 @@
 """Mistral: after [TOOL_CALLS] a JSON list of calls, or, from tokenizer version 11 on, a bare name and its arguments.
 
-The forms are those of https://github.com/mistralai/mistral-common (tokenizers v3 to v13) and of the model cards, such as
+The forms are those of https://github.com/mistralai/mistral-common (tokenizers v3 to v13) and of model cards, such as
 https://huggingface.co/mistralai/Mistral-7B-Instruct-v0.3. Its chat templates want ids of nine letters and digits.
 """
 
@@ -31,10 +31,9 @@ class MistralParser(JsonCallParser):
     def _named_call(self) -> Script[None]:
         name = yield from self.read_while(is_name_char)
         call_id = None
-        if (yield from self.peek()) == "[":
-            if (yield from self.expect("[CALL_ID]", "[ARGS]")) == "[CALL_ID]":
-                call_id = yield from self.read_while(is_name_char)
-                yield from self.expect("[ARGS]")
+        if (yield from self.peek()) == "[" and (yield from self.expect("[CALL_ID]", "[ARGS]")) == "[CALL_ID]":
+            call_id = yield from self.read_while(is_name_char)
+            yield from self.expect("[ARGS]")
         yield from self.read_space()
         if not name or (yield from self.peek()) != "{":
             raise Malformed

@@ -2,8 +2,8 @@
 
 The format is described in
 https://github.com/meta-llama/llama-models/blob/main/models/llama3_2/text_prompt_format.md#zero-shot-function-calling;
-Llama 4 puts <|python_start|> and <|python_end|> around it at times. Arguments become JSON as they come. As nothing marks
-a list as one of calls, its first word must be a tool of the request.
+Llama 4 puts <|python_start|> and <|python_end|> around it at times. Arguments become JSON as they come. As nothing
+marks a list as one of calls, its first word must be a tool of the request.
 """
 
 import json
@@ -82,7 +82,7 @@ class PythonicParser(FormatParser):
                 yield from self.read_space()
                 key = yield from self._key()
 
-    # --- values ----------------------------------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------------------------------
 
     def _value(self) -> Script[None]:
         """Token by token, with the brackets that are to be closed on a stack: no nesting is too deep."""

@@ -1,7 +1,7 @@
 """Qwen3-Coder: each call is <function=NAME> with <parameter=NAME> elements, as a rule between <tool_call> tags.
 
-The format is that of the chat template of https://huggingface.co/Qwen/Qwen3-Coder-30B-A3B-Instruct, which puts a newline
-on either side of each value. A value has neither quotes nor a type: what it is, the tool's schema says.
+The format is that of the chat template of https://huggingface.co/Qwen/Qwen3-Coder-30B-A3B-Instruct, which puts a
+newline on either side of each value. A value has neither quotes nor a type: what it is, the tool's schema says.
 """
 
 import json

@@ -4,22 +4,8 @@ import importlib.util
 import traceback
 from importlib import import_module
 
+from frontend.parser_names import TOOL_PARSERS
 from frontend.tool_parsers.base import ToolParser
-
-_CLASSES = {
-    "hermes": "HermesParser",
-    "llama3_json": "Llama3JsonParser",
-    "mistral": "MistralParser",
-    "pythonic": "PythonicParser",
-    "qwen3_xml": "Qwen3XmlParser",
-    "deepseek_v3": "DeepSeekV3Parser",
-    "openai": "OpenAIParser",
-}
-
-
-def tool_parser_names() -> list[str]:
-    """Of this package."""
-    return list(_CLASSES)
 
 
 def find_tool_parser(name: str, plugin: str | None) -> type[ToolParser]:
@@ -27,10 +13,11 @@ def find_tool_parser(name: str, plugin: str | None) -> type[ToolParser]:
     added = {} if plugin is None else load_plugin(plugin)
     if name in added:
         return added[name]
-    if name not in _CLASSES:
-        known = ", ".join([*_CLASSES, *added])
+    if name not in TOOL_PARSERS:
+        known = ", ".join([*TOOL_PARSERS, *added])
         raise ValueError(f"--tool-call-parser: there is no parser {name}; there are {known}")
-    found: type[ToolParser] = getattr(import_module(f"frontend.tool_parsers.{name}"), _CLASSES[name])
+    module, class_name = TOOL_PARSERS[name]
+    found: type[ToolParser] = getattr(import_module(f"frontend.tool_parsers.{module}"), class_name)
     return found
 
 
@@ -47,7 +34,7 @@ def load_plugin(path: str) -> dict[str, type[ToolParser]]:
         raise ValueError(f"--tool-parser-plugin: {path} cannot be imported: {last_line}") from error
     parsers = getattr(module, "TOOL_PARSERS", None)
     if not isinstance(parsers, dict) or not all(_is_parser(parser) for parser in parsers.values()):
-        raise ValueError(f"--tool-parser-plugin: {path} must define TOOL_PARSERS, a dict of names to ToolParser classes")
+        raise ValueError(f"--tool-parser-plugin: {path} must define TOOL_PARSERS, a dict of ToolParser classes by name")
     return parsers
 
 

@@ -1,4 +1,4 @@
-"""Which JSON types a tool's schema allows for a parameter, and text without quotes as one of them. Believes no schema."""
+"""Which JSON types a tool's schema allows for a parameter, and bare text as one of them. Believes no schema."""
 
 import json
 from collections.abc import Mapping

@@ -3,25 +3,37 @@
 from typing import Any
 
 from frontend.errors import invalid
-from frontend.openai_bodies.chat import ContentPart, Message
+from frontend.openai_bodies.chat import ContentPart, Message, ToolCall
 
 
 def to_template_messages(messages: list[Message]) -> list[dict[str, Any]]:
-    """Raises `ApiError` 400, naming the message, for content that is no text and for tool calls."""
+    """Raises `ApiError` 400, naming the message, for content that is no text and for the older form of tool calls."""
     if not messages:
         raise invalid("messages", "messages must hold at least one message.")
     return [_to_dict(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 
 def _to_dict(message: Message, path: str) -> dict[str, Any]:
-    if message.tool_calls or message.function_call or message.role in ("tool", "function"):
-        raise invalid(path, f"{path}: tools are not supported; leave the message out.")
-    if message.content is None:
+    if message.function_call or message.role == "function":
+        raise invalid(path, f"{path}: functions are not supported; use tool_calls and the role tool.")
+    if message.content is None and not message.tool_calls:
         raise invalid(f"{path}.content", f"{path}.content is required.")
-    template_message: dict[str, Any] = {"role": message.role, "content": _content(message.content, f"{path}.content")}
-    if message.name is not None:
-        template_message["name"] = message.name
-    return template_message
+    if message.role == "tool" and message.tool_call_id is None:
+        raise invalid(f"{path}.tool_call_id", f"{path}.tool_call_id is required: the id of the call that it answers.")
+    content = None if message.content is None else _content(message.content, f"{path}.content")
+    beside = {
+        "name": message.name,
+        "tool_calls": [_tool_call(call) for call in message.tool_calls or []] or None,
+        "tool_call_id": message.tool_call_id,
+        "reasoning_content": message.reasoning_content or message.reasoning,
+    }
+    said = {key: value for key, value in beside.items() if value is not None}
+    return {"role": message.role, "content": content, **said}
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": call.function.arguments}
+    return {"id": call.id, "type": call.type, "function": function}
 
 
 def _content(content: str | list[ContentPart], path: str) -> str | list[dict[str, str]]:

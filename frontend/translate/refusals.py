@@ -6,7 +6,7 @@ from frontend.errors import invalid
 from frontend.openai_bodies.fields import SamplingFields
 
 _GRAMMAR = "output bound to a grammar or schema is not supported; leave it out"
-_TOOLS = "tools are not supported; leave it out"
+_FUNCTIONS = "this older form of tool calling is not supported; use tools and tool_choice"
 _BEAMS = "beam search is not supported; leave it out, or ask for several choices with n"
 _AUDIO = "the model reads and writes text only; leave it out"
 
@@ -21,11 +21,8 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_beam_search": ((False,), _BEAMS),
     "length_penalty": ((1,), _BEAMS),
     "logits_processors": (([],), "code from a request is never run; leave it out"),
-    "tools": (([],), _TOOLS),
-    "tool_choice": (("none", "auto"), _TOOLS),
-    "parallel_tool_calls": ((True, False), _TOOLS),
-    "functions": (([],), _TOOLS),
-    "function_call": (("none", "auto"), _TOOLS),
+    "functions": (([],), _FUNCTIONS),
+    "function_call": (("none", "auto"), _FUNCTIONS),
     "audio": ((), _AUDIO),
     "modalities": ((["text"],), _AUDIO),
     "web_search_options": ((), "this server searches nothing; leave it out"),

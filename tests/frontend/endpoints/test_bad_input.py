@@ -68,7 +68,7 @@ FIELDS: list[tuple[str, str, dict[str, Any], int, str | None]] = [
     ("template from a request", CHAT, {"chat_template": "{{ 1 }}"}, 400, "chat_template"),
     ("template argument of wrong type", CHAT, {"chat_template_kwargs": {"a": [1]}}, 400, "chat_template_kwargs"),
     ("two ends", CHAT, {"continue_final_message": True, "add_generation_prompt": True}, 400, "messages"),
-    ("tools", CHAT, {"tools": [{"type": "function"}]}, 400, "tools"),
+    ("tools", CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "tools"),
     ("response format", CHAT, {"response_format": {"type": "json_object"}}, 400, "response_format"),
     ("best_of", TEXT, {"n": 2, "best_of": 3}, 400, "best_of"),
     ("suffix", TEXT, {"suffix": "end"}, 400, "suffix"),
