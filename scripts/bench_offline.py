@@ -5,7 +5,8 @@ usage: python scripts/bench_offline.py MODEL_FOLDER [--workloads single,decode,w
 
 MODEL_FOLDER holds config.json and a tokenizer (scripts of shared/bench/make_models.py make them); weights are random.
 Workloads are those of `headrace bench serve`. Each runs once to warm up and then --reps times with fresh prompts; the
-median counts. `limits.json` is what scripts/bench_limits.py wrote on the same card in the same hour.
+median counts (with --reps 0 the first one). `limits.json` is what scripts/bench_limits.py wrote on the same card in
+the same hour.
 """
 
 import argparse
@@ -91,12 +92,12 @@ def main() -> None:
             first = measure(llm, workload, specs[workload], 0)
             runs = [measure(llm, workload, specs[workload], rep + 1) for rep in range(args.reps)]
             key = "total_tok_s" if workload in TOTAL else "output_tok_s"
-            rate = statistics.median(run[key] for run in runs)
+            rate = statistics.median(run[key] for run in (runs or [first]))
             results[workload] = {"first": first, "runs": runs, "median": rate}
             vllm, limit = VLLM.get(name, {}).get(workload), limits.get(workload)
             print(
                 f"{name:14} {workload:10} {rate:9,.0f} {'total' if workload in TOTAL else 'output'} tok/s"
-                f"   first run {runs[0]['seconds'] and first['seconds'] / runs[0]['seconds']:.2f}x"
+                + (f"   first run {first['seconds'] / runs[0]['seconds']:.2f}x" if runs else "")
                 + (f"   {rate / vllm:.2f}x vLLM" if vllm else "")
                 + (f"   {rate / limit['tokens_per_s']:.1%} of the limit" if limit else ""),
                 flush=True,
