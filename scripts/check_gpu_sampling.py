@@ -110,7 +110,7 @@ def check_sampler(device: torch.device, dtype: torch.dtype, vocab: int) -> str:
         same = drawn.tokens[kept, 0] == drawn.wanted.tokens[kept]
         equal, total = equal + int(same.sum()), total + len(same)
         if same.all():
-            check_logprobs(drawn.logprobs, drawn.wanted)
+            check_logprobs(drawn.logprobs, drawn.wanted, may_tie=dtype != torch.float32)
         samplers.install([samplers.new_setup(slot) for slot in range(turn, ROWS, 4)])
     if equal < total - total // 100:
         raise AssertionError(f"only {equal} of {total} tokens are equal")

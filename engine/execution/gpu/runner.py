@@ -5,7 +5,6 @@ of its rows, slot and position. Steps of decode rows, and small ones with prompt
 ones run eagerly. What rows ask for beyond a plain draw (penalties, biases, log-probabilities ...) is `GpuSampler`'s.
 """
 
-import threading
 from collections import deque
 from dataclasses import dataclass
 
@@ -70,7 +69,6 @@ class GpuRunner:
         self._shape = shape
         self._decoder = decoder
         self._stream = torch.cuda.Stream(self._device)
-        self._thread: int | None = None
         self._chunks = ChunkPlanner(shape, self._device, dtype)
         most = plan.max_num_seqs
         with self._enter():
@@ -133,10 +131,9 @@ class GpuRunner:
 
     def _enter(self) -> torch.inference_mode:
         """On the runner's device and stream from here on, whatever thread this is: to switch back would cost 60 us."""
-        if self._thread != threading.get_ident():
+        if torch.cuda.current_stream(self._device) != self._stream:
             torch.cuda.set_device(self._device)
             torch.cuda.set_stream(self._stream)
-            self._thread = threading.get_ident()
         return torch.inference_mode()
 
     # --- what changed ------------------------------------------------------------------------------------------------
