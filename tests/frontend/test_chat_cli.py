@@ -24,6 +24,7 @@ from tests.helpers.scripted_endpoint import (
     json_answer,
     scripted_endpoint,
 )
+from tests.helpers.server_process import eventually
 
 
 async def two_words(request: Request) -> AsyncIterator[bytes]:
@@ -174,5 +175,5 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat() -> None:
         terminal.wait_for("> ")
         terminal.type("/exit\n")
         assert terminal.end() == 0
+        eventually(lambda: server.num_cut == 1, "the answer that was stopped is cut")
     assert asked(server)[-1] == [("user", "first"), ("assistant", "endless \x1b[31m"), ("user", "second")]
-    assert server.num_cut == 1
