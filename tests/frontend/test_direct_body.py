@@ -186,4 +186,4 @@ async def test_stream_interval_is_tokens_an_event(tiny_model: str, fields: dict[
     async with client_of(tiny_model, stream_interval=8) as client:
         some = await answer_of(client, **asked)
     assert "".join(some) == "".join(each)
-    assert len(some) <= 12  # 1 + 5 x 8, and a few more where tokens came before the head was out
+    assert len(some) <= 12  # 1 + 5 x 8, and a few more where what waited for the head is told at once
